@@ -1,0 +1,75 @@
+"""Which plugins are installed, from entry-point metadata alone; and, in the template, the import of one.
+
+`installed` must never import a plugin: it runs in the pool, as root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, distributions
+from typing import Any
+
+from taskqueue.errors import PluginError
+from taskqueue.workitem import TYPE_PATTERN
+
+log = logging.getLogger(__name__)
+
+GROUP = "worker.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One installed plugin. `fingerprint` changes whenever what is installed changes."""
+
+    worker_type: str
+    entry_value: str
+    """`package.module:object`, as the entry point says."""
+    distribution: str
+    version: str
+    fingerprint: str
+
+
+def installed() -> dict[str, Plugin]:
+    """All installed plugins by worker type. A name that two distributions claim goes to the first on `sys.path`."""
+    importlib.invalidate_caches()
+    found: dict[str, Plugin] = {}
+    seen: set[str] = set()
+    for distribution in distributions():
+        name = distribution.metadata["Name"]
+        if not name or name in seen:  # shadowed by an earlier directory of sys.path
+            continue
+        seen.add(name)
+        try:
+            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+        except Exception as error:  # whatever its entry_points.txt is: the others are none the worse for it
+            log.error("distribution left out: name=%s entry_points.txt cannot be read: %r", name, error)
+            continue
+        for entry in entries:
+            if TYPE_PATTERN.fullmatch(entry.name) is None:
+                log.error(
+                    "plugin left out: name=%r distribution=%s expected=%s", entry.name, name, TYPE_PATTERN.pattern
+                )
+            elif entry.name in found:
+                first = found[entry.name].distribution
+                log.error("plugin left out: name=%s distribution=%s claimed_by=%s", entry.name, name, first)
+            else:
+                stamp = f"{entry.value}\n{distribution.version}\n{distribution.read_text('RECORD') or ''}"
+                found[entry.name] = Plugin(
+                    entry.name, entry.value, name, distribution.version, hashlib.sha256(stamp.encode()).hexdigest()
+                )
+    return dict(sorted(found.items()))
+
+
+def load(worker_type: str, entry_value: str) -> Callable[[], Any]:
+    """Import a plugin and give what its entry point names: a factory or a class. Runs as the group's user.
+
+    Raises whatever the plugin's import raises.
+    """
+    loaded = EntryPoint(worker_type, entry_value, GROUP).load()
+    if not callable(loaded):
+        raise PluginError(f"{entry_value} is {loaded!r:.80}; expected a class, or a callable that returns a worker")
+    return loaded  # type: ignore[no-any-return]

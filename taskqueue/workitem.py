@@ -1,0 +1,199 @@
+"""What a workitem looks like: from a message's body to the worker type it is for, and to what its handler gets.
+
+Formats are found by content type in the entry-point group `taskqueue.workitems`, so that a distribution can add its
+own. Pure: this module must never do I/O but to look up entry points, and must never change a body that it can
+forward as it came.
+"""
+
+from __future__ import annotations
+
+import encodings
+import json
+import pkgutil
+import re
+from collections.abc import Callable
+from encodings.aliases import aliases
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from taskqueue.errors import MalformedWorkitem
+
+TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+FORMATS_GROUP = "taskqueue.workitems"
+
+TEXT = "text/plain"
+JSON = "application/json"
+BYTES = "application/octet-stream"
+
+_PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8", "utf8", "binary", "us-ascii"})
+"""Values of `content_encoding` that leave the body as it is; some clients put a charset there."""
+
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
+"""Python's own codecs, which are no client's charset: the first two take the square of a body's length in time."""
+
+
+class Routed(NamedTuple):
+    """Which worker a workitem is for, and the body and content type that it gets."""
+
+    worker_type: str
+    body: bytes
+    content_type: str | None
+
+
+Format = Callable[[bytes, str | None], Routed]
+"""Takes body and charset (None where the content type names none); raises `MalformedWorkitem`."""
+
+
+def route(body: bytes, content_type: str | None, content_encoding: str | None, header_type: object) -> Routed:
+    """Say which worker a message is for.
+
+    `header_type` is the header `worker_type` or None; where it is given the body is not looked at.
+    Raises `MalformedWorkitem` with reason `malformed` or `unknown-format`.
+    """
+    if header_type is not None:
+        return Routed(worker_type(header_type), body, content_type)
+    media, charset = media_type(content_type)
+    if (content_encoding or "").lower() not in _PLAIN_ENCODINGS:
+        raise MalformedWorkitem(
+            "unknown-format", f"content_encoding {content_encoding!r:.80} needs the header worker_type"
+        )
+    if not media:
+        media = JSON if body.lstrip()[:1] == b"{" else TEXT
+        routed = _format(media)(body, charset)
+        return Routed(worker_type(routed.worker_type), routed.body, routed.content_type or media)
+    routed = _format(media)(body, charset)
+    return Routed(worker_type(routed.worker_type), routed.body, routed.content_type or content_type)
+
+
+def worker_type(value: object) -> str:
+    """`value` where it is a valid worker type, else raises `MalformedWorkitem`."""
+    if not isinstance(value, str) or TYPE_PATTERN.fullmatch(value) is None:
+        raise MalformedWorkitem("malformed", "not a worker type", value)
+    return value
+
+
+def media_type(content_type: str | None) -> tuple[str, str | None]:
+    """Split a content type into its lower-case media type and its charset, if it names one."""
+    media, *parameters = (content_type or "").split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return media.strip().lower(), value.strip().strip("\"'") or None
+    return media.strip().lower(), None
+
+
+def decode(body: bytes, content_type: str | None, content_encoding: str | None) -> Any:
+    """What a handler gets: `str` for text, the parsed value for JSON, `bytes` for anything else.
+
+    Raises `MalformedWorkitem` where the body is not what its content type says.
+    """
+    media, charset = media_type(content_type)
+    if (content_encoding or "").lower() not in _PLAIN_ENCODINGS:
+        return body
+    if not media:
+        media = JSON if body.lstrip()[:1] == b"{" else TEXT
+    if media == JSON:
+        return parse_json_value(body, charset)
+    if media == TEXT:
+        return _text(body, charset)
+    return body
+
+
+def parse_text(body: bytes, charset: str | None) -> Routed:
+    """`<type> <rest>`: the rest, behind one white-space character, is what the worker gets."""
+    _text(body, charset)
+    head, *rest = body.lstrip().split(None, 1) or [b""]
+    if rest:
+        start = body.index(head) + len(head) + 1
+        return Routed(_ascii(head), body[start:], None)
+    return Routed(_ascii(head), b"", None)
+
+
+def parse_json(body: bytes, charset: str | None) -> Routed:
+    """The three shapes of JSON workitems: envelope, object with `worker_type`, Ruote workitem."""
+    value = parse_json_value(body, charset)
+    if not isinstance(value, dict):
+        raise MalformedWorkitem("malformed", f"expected a JSON object, not {type(value).__name__}")
+    if "worker_type" in value:
+        if value.keys() == {"worker_type", "workitem"}:
+            return Routed(value["worker_type"], _unwrapped(value["workitem"]), JSON)
+        return Routed(value["worker_type"], body, None)
+    named: Any = value
+    for key in ("fields", "params", "worker_type"):
+        named = named.get(key) if isinstance(named, dict) else None
+    if named is None:
+        raise MalformedWorkitem("malformed", "neither worker_type nor fields.params.worker_type in the JSON object")
+    return Routed(named, body, None)
+
+
+def _unwrapped(workitem: Any) -> bytes:
+    """An envelope's content as JSON, no longer than it came: the broker limits the size of a message."""
+    try:
+        return json.dumps(workitem, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
+        return json.dumps(workitem).encode()
+    except ValueError:
+        raise MalformedWorkitem("malformed", "a number that JSON cannot carry on, such as 1e999") from None
+
+
+def parse_json_value(body: bytes, charset: str | None = None) -> Any:
+    """Parse strict JSON (RFC 8259: no NaN, no Infinity); raises `MalformedWorkitem`."""
+    try:
+        return _strict(_text(body, charset))
+    except MalformedWorkitem:
+        raise
+    except RecursionError:
+        raise MalformedWorkitem("malformed", "JSON nested too deeply") from None
+    except ValueError as error:
+        raise MalformedWorkitem("malformed", f"not JSON: {error}"[:200]) from None
+
+
+def _no_constant(name: str) -> Any:
+    raise MalformedWorkitem("malformed", f"not JSON: {name}")
+
+
+_strict = json.JSONDecoder(parse_constant=_no_constant).decode
+"""Made once: `json.loads` with options makes a decoder for each call."""
+
+
+def _text(body: bytes, charset: str | None) -> str:
+    codec = _codec(charset) if charset else "utf-8"
+    try:
+        return body.decode(codec)
+    except UnicodeDecodeError as error:
+        raise MalformedWorkitem("malformed", f"not {codec.upper()} text: byte {error.start}") from None
+    except (LookupError, ValueError):
+        raise MalformedWorkitem("malformed", f"unknown charset: {charset!r:.80}") from None
+
+
+def _codec(charset: str) -> str:
+    """Python's name of a charset. Asking Python itself would have it remember every name that a client invents."""
+    name = encodings.normalize_encoding(charset).lower()
+    name = aliases.get(name, name)
+    if name not in _codecs():
+        raise MalformedWorkitem("malformed", f"unknown charset: {charset!r:.80}")
+    return name
+
+
+@cache
+def _codecs() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(encodings.__path__)) - _NO_CHARSETS
+
+
+def _ascii(head: bytes) -> str:
+    return head.decode("ascii", "backslashreplace")
+
+
+@cache
+def _formats() -> dict[str, Format]:
+    builtin: dict[str, Format] = {TEXT: parse_text, JSON: parse_json}
+    added = {entry.name.lower(): entry for entry in entry_points(group=FORMATS_GROUP)}
+    return {name: entry.load() for name, entry in added.items() if name not in builtin} | builtin
+
+
+def _format(media: str) -> Format:
+    try:
+        return _formats()[media]
+    except KeyError:
+        raise MalformedWorkitem("unknown-format", f"content type {media!r:.80} needs the header worker_type") from None
