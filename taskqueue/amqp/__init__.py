@@ -1,0 +1,12 @@
+"""AMQP: connect, fail over, declare, consume, publish confirmed, settle. The only user of pika.
+
+This package must never know what a workitem means; it moves `Delivery` and `Properties`.
+"""
+
+from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.consumer import Consumer
+from taskqueue.amqp.declarer import Declarer
+from taskqueue.amqp.publisher import Published, Publisher
+from taskqueue.amqp.wire import Delivery
+
+__all__ = ["Connection", "Consumer", "Declarer", "Delivery", "Published", "Publisher"]

@@ -1,0 +1,195 @@
+"""Between pika's types and ours: properties, deliveries, and why a connection ended. Never does I/O."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple, Protocol
+
+import pika
+import pika.exceptions
+import pika.frame
+from pika import spec
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+
+from taskqueue.message import Properties
+from taskqueue.topology import Queue
+
+NESTING_LIMIT = 100
+"""Tables and lists in a header within each other: what is nested deeper than Python can go would end the daemon."""
+
+
+class Source(Protocol):
+    """The consumer that a delivery came from."""
+
+    queue: Queue
+
+    def holds(self, delivery: Delivery) -> bool: ...
+    def settle(self, delivery: Delivery) -> bool: ...
+
+
+class Delivery(NamedTuple):
+    """One delivery of a message; `epoch` tells the channel it came on, so that a stale one is never acked."""
+
+    source: Source
+    tag: int
+    epoch: int
+    properties: Properties
+    body: bytes
+    redelivered: bool
+    fault: str = ""
+    """What of its properties cannot be read, or could not be sent on, and is missing here: it can only be buried."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it can still be settled; if not, the broker has it back."""
+        return self.source.holds(self)
+
+    def settle(self) -> bool:
+        """Ack it in this turn; False where it is not held any more."""
+        return self.source.settle(self)
+
+
+class Undecodable(pika.BasicProperties):  # type: ignore[misc]
+    """Stands for properties that pika could not read."""
+
+
+class _Uncarried(ValueError):
+    """Part of a message's properties that came and cannot be sent on."""
+
+
+def header_frame(buffer: bytes) -> tuple[int, Any] | None:
+    """The content header at the start of `buffer` without its properties: (bytes consumed, pika's frame).
+
+    None where there is no content header. For frames whose properties pika cannot decode: a timestamp beyond the
+    year 9999, a field type that it does not know. Frame layout: AMQP 0-9-1, 2.3.5 and 2.3.5.2.
+    """
+    if len(buffer) < 7 or buffer[0] != spec.FRAME_HEADER:
+        return None
+    channel, size = struct.unpack_from(">HI", buffer, 1)
+    (body_size,) = struct.unpack_from(">Q", buffer, 11)
+    return 8 + size, pika.frame.Header(channel, body_size, Undecodable())
+
+
+def to_pika(properties: Properties) -> Any:
+    """pika's properties for a publish; always persistent."""
+    return pika.BasicProperties(
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        headers=properties.headers,
+        delivery_mode=2,
+        priority=properties.priority,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        expiration=properties.expiration,
+        message_id=properties.message_id,
+        timestamp=properties.timestamp,
+        type=properties.type,
+        app_id=properties.app_id,
+    )
+
+
+def from_pika(properties: Any) -> tuple[Properties, str]:
+    """Our properties of a message that was delivered, which can all be sent on; and its `Delivery.fault`."""
+    if isinstance(properties, Undecodable):
+        return Properties(), "properties that cannot be decoded; they are lost"
+    try:
+        return Properties(
+            _text(properties.content_type),
+            _text(properties.content_encoding),
+            _table(properties.headers) if properties.headers else None,
+            properties.priority,
+            _text(properties.correlation_id),
+            _text(properties.reply_to),
+            _text(properties.expiration),
+            _text(properties.message_id),
+            properties.timestamp,
+            _text(properties.type),
+            _text(properties.app_id),
+        ), ""
+    except _Uncarried:
+        return _rest(properties)
+
+
+def _rest(properties: Any) -> tuple[Properties, str]:
+    """`from_pika` one by one: all that can be sent on, and what cannot."""
+    kept: dict[str, Any] = {}
+    faults = []
+    for name in Properties._fields:
+        value = getattr(properties, name)
+        try:
+            kept[name] = _table(value) if isinstance(value, dict) else _text(value)
+        except _Uncarried as error:
+            faults.append(f"{name}: {error}; lost")
+    return Properties(**kept), ", ".join(faults)
+
+
+def _text(value: Any) -> Any:
+    """pika gives `bytes` for what is not UTF-8; AMQP says that these are text, and so do all who read them."""
+    if not isinstance(value, bytes):
+        return value
+    text = value.decode("utf-8", "backslashreplace")
+    if len(text.encode()) > 255:
+        raise _Uncarried("not UTF-8, and too long to be made so")
+    return text
+
+
+def _table(table: dict[Any, Any], depth: int = 1) -> dict[str, Any]:
+    """A table with all names in it as text."""
+    return {_text(name): _value(inner, depth) for name, inner in table.items()}
+
+
+def _value(value: Any, depth: int) -> Any:
+    """A value of a table. pika reads more than it writes: a float becomes an integer of any size."""
+    if isinstance(value, dict | list):
+        if depth > NESTING_LIMIT:
+            raise _Uncarried(f"nested deeper than {NESTING_LIMIT} levels")
+        if isinstance(value, dict):
+            return _table(value, depth + 1)
+        return [_value(inner, depth + 1) for inner in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise _Uncarried("a number beyond 64 bits")
+    return value
+
+
+def describe(error: BaseException | None) -> str:
+    """One line for an operator: why a connection could not be made, or ended."""
+    cause = _innermost(error)
+    match cause:
+        case None:
+            return "connection lost"
+        case pika.exceptions.ProbableAuthenticationError():
+            return "the broker refuses the user or password ([amqp] user, passwd)"
+        case pika.exceptions.ProbableAccessDeniedError():
+            return "the broker refuses access to the virtual host ([amqp] vhost)"
+        case pika.exceptions.AMQPHeartbeatTimeout():
+            return "no heartbeat from the broker"
+        case pika.exceptions.ConnectionClosed() | pika.exceptions.ChannelClosed():
+            return f"{cause.reply_code} {cause.reply_text}"
+        case pika.exceptions.StreamLostError() | pika.exceptions.IncompatibleProtocolError():
+            return "the connection was cut"
+        case AMQPConnectorStackTimeout():
+            return "no answer in time"
+        case OSError(strerror=str(text)):
+            return text.lower()
+    return str(cause) or type(cause).__name__
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the broker answered and said no, so that only a person can help."""
+    cause = _innermost(error)
+    if isinstance(cause, pika.exceptions.ConnectionClosed):
+        return bool(cause.reply_code in {403, 530, 541})
+    return isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError)
+
+
+def _innermost(error: BaseException | None) -> BaseException | None:
+    """pika wraps the cause up to four times: workflow, phase, connection error, socket error."""
+    while error is not None:
+        inner = getattr(error, "exceptions", None) or [getattr(error, "exception", None)]
+        below = inner[-1]
+        if below is None and type(error) is pika.exceptions.AMQPConnectionError and error.args:
+            below = error.args[0]
+        if not isinstance(below, BaseException):
+            return error
+        error = below
+    return None
