@@ -1,0 +1,68 @@
+"""The command line that both daemons share, and the one way in which they report a user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taskqueue import config, plugins
+from taskqueue.config import Settings
+from taskqueue.daemon import Options, complain, version_line
+from taskqueue.errors import ConfigError, DaemonError
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A parsed command line, and how to read the config file that it names (again and again, for reloads)."""
+
+    options: Options
+    settings: Settings
+    """What the config says at the start."""
+    load: Callable[[], Settings]
+
+
+def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[[Command], int]) -> int:
+    """Parse `argv`, read the config, run `body`; gives the exit status: 0, 1 failure, 2 usage or config."""
+    arguments = _parser(name, description).parse_args(argv)
+    path: Path | None = arguments.config
+
+    def load() -> Settings:
+        return config.load(
+            str(path or config.DEFAULT_PATH), must_exist=path is not None, installed=plugins.installed().keys()
+        )
+
+    options = Options(name, arguments.foreground, arguments.verbose, arguments.pid_file)
+    try:
+        settings = load()
+        groups = settings.groups(plugins.installed())
+        if arguments.check:
+            complain(name, *settings.warnings)
+            print(f"{name}: config is valid: {len(groups)} groups")
+            return OK
+        return body(Command(options, settings, load))
+    except ConfigError as error:
+        complain(name, *error.faults)
+        return USAGE
+    except DaemonError as error:
+        complain(name, str(error))
+        return FAILURE
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    add = parser.add_argument
+    add("-f", "--foreground", action="store_true", help="stay in the foreground, log to standard error")
+    add("-c", "--config", type=_path, metavar="PATH", help=f"config file (default: {config.DEFAULT_PATH})")
+    add("-p", "--pid-file", type=_path, metavar="PATH", help="pid file; sockets are made beside it")
+    add("-v", "--verbose", action="store_true", help="log what is done in detail (level DEBUG)")
+    add("--check", action="store_true", help="check the config and exit")
+    add("--version", action="version", version=version_line(name))
+    return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).absolute()  # the daemon's working directory is /

@@ -1,0 +1,56 @@
+"""`taskqueue-workerpool`: composes and runs the workerpool."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from taskqueue import daemon
+from taskqueue.cli.options import OK, Command, run
+from taskqueue.loop import Loop
+from taskqueue.workerpool import Workerpool
+
+NAME = "taskqueue-workerpool"
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; gives the exit status."""
+    return run(NAME, "Run the workers of every installed plugin, as the config says.", argv, _serve)
+
+
+def _serve(command: Command) -> int:
+    options = command.options
+    with daemon.daemonized(options, command.settings.logging) as log_fd:
+        loop = Loop()
+        pool = Workerpool(
+            loop,
+            command.load,
+            logs=lambda settings: daemon.log_settings(options, settings.logging),
+            log_fd=log_fd,
+            on_stopped=loop.stop,
+        )
+
+        def stop() -> None:
+            daemon.notify("STOPPING=1")
+            pool.stop()
+
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.on_signal(signum, stop)
+        loop.on_signal(signal.SIGHUP, pool.reload)
+        options.runtime_dir.mkdir(mode=0o755, exist_ok=True)
+        pool.start(options.runtime_dir / "workerpool.sock")
+        daemon.notify("READY=1")
+        daemon.feed_watchdog(loop)
+        log.info("workerpool started: pid=%d", os.getpid())
+        loop.start()
+        log.info("workerpool stopped")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Runs a plugin without a broker, for its author's unit tests: the same code as in a worker process, in this one.
+
+    from taskqueue.testing import Harness, run
+
+    def test_hello():
+        outcome = run(Worker.factory, "hello", settings={"size": "3"})
+        assert outcome.value == "hel"
+
+    def test_many():
+        with Harness(Worker, settings={"concurrency": "20"}) as harness:    # setup() … teardown()
+            outcomes = harness.run_many(["a", "b", "c"])
+        assert [outcome.status for outcome in outcomes] == ["success"] * 3
+
+What is tested is one attempt. What the listener makes of it is not: retries and their delays, and the end of a worker
+at its `time_limit` or `max_memory`. This module must never start a process, nor speak to a broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import json
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from taskqueue import config, plugins
+from taskqueue.assignment import Assignment, Report
+from taskqueue.coroutines import run_async
+from taskqueue.errors import ConfigError, PluginError
+from taskqueue.execution import SoftLimit, is_async, make_worker, run_sync
+from taskqueue.message import error_body
+from taskqueue.serving import call
+from taskqueue.settings import GroupSettings
+from taskqueue.worker import BaseWorker
+from taskqueue.workitem import BYTES, JSON, TEXT, decode
+
+__all__ = ["Harness", "Outcome", "by_entry_point", "group_settings", "run"]
+
+_Work = tuple[Assignment, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt gave."""
+
+    status: str
+    """`success`; `error` (it raised); `retry` or `reject` (it raised `Retry` or `Reject`); `malformed` (the body is
+    not what its content type says); `memory` (a MemoryError under `max_memory`)."""
+    value: Any
+    """The result as a client reads it: `str` for text, the parsed value for JSON, `bytes` for other types. Unless
+    the status is `success`, the error result that is published where it is not tried again."""
+    body: bytes
+    """The result's body."""
+    content_type: str
+    runtime_ms: float
+    error: str = ""
+    """What the exception says."""
+    error_type: str = ""
+    """The name of its class."""
+    trace: str = ""
+    """The traceback; none for `Reject`."""
+    delay_s: float | None = None
+    """Of a `Retry`: in how many seconds, or None for what the group's `retry_delay` gives."""
+
+
+def run(
+    factory: Callable[[], Any],
+    body: Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    worker_type: str = "test",
+    **workitem: Any,
+) -> Outcome:
+    """Make a worker, run one workitem, end the worker. `workitem`: the keywords of `Harness.run`."""
+    with Harness(factory, settings=settings, worker_type=worker_type) as harness:
+        return harness.run(body, **workitem)
+
+
+class Harness:
+    """One worker, as in a process of its own: `setup` when entered, any number of workitems, `teardown` at the end.
+
+    `factory` is what the entry point names: `Worker.factory`, a class, or any callable that returns a worker.
+    `settings` are keys and values as in config.ini (see `group_settings`). What `factory`, `setup` and `teardown`
+    raise is raised here; a class that is no worker raises `PluginError`.
+
+    `soft_time_limit` holds, for sync workers only in the main thread. Background tasks that an async worker starts
+    go on only while a workitem runs.
+    """
+
+    worker: Any
+    """The plugin's own object, to look into."""
+
+    def __init__(
+        self, factory: Callable[[], Any], *, settings: Mapping[str, Any] | None = None, worker_type: str = "test"
+    ) -> None:
+        self.settings: GroupSettings = group_settings(worker_type, settings or {})
+        self._factory = factory
+        self._numbers = itertools.count(1)
+        self._stack = ExitStack()
+        self._loop: asyncio.Runner | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(setattr, BaseWorker, "_bound", BaseWorker._bound)
+            self.worker = make_worker(self._factory, self.settings)
+            if is_async(self.worker):
+                self._loop = stack.enter_context(asyncio.Runner())
+            self._call("setup")
+            stack.callback(self._call, "teardown")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(
+        self,
+        body: Any,
+        *,
+        attempt: int = 1,
+        headers: Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+        message_id: str | None = None,
+    ) -> Outcome:
+        """Run one workitem. `body` is sent as text where it is a `str`, as octets where it is `bytes`, else as JSON.
+
+        `content_type` says otherwise; what the handler gets follows from it, as in production. `message_id` is
+        `test-1`, `test-2` … where none is given.
+        """
+        return self._run([self._assigned(body, attempt, headers, content_type, message_id)])[0]
+
+    def run_many(self, bodies: Iterable[Any]) -> list[Outcome]:
+        """Run a workitem for each body; an async worker runs up to `concurrency` of them at a time."""
+        return self._run([self._assigned(body) for body in bodies])
+
+    def _assigned(
+        self, body: Any, attempt: int = 1, headers: Any = None, content_type: Any = None, message_id: Any = None
+    ) -> _Work:
+        number = next(self._numbers)
+        match body:
+            case str():
+                encoded, described = body.encode(), TEXT
+            case bytes():
+                encoded, described = body, BYTES
+            case _:
+                encoded, described = json.dumps(body).encode(), JSON
+        described = content_type or described
+        return Assignment(number, message_id or f"test-{number}", attempt, described, None, headers or {}), encoded
+
+    def _run(self, work: list[_Work]) -> list[Outcome]:
+        if self._loop is not None:
+            return self._loop.run(self._run_async(work))
+        with _soft_limit(self.settings.soft_time_limit_s) as limit:
+            return [_outcome(*run_sync(self.worker, *each, self.settings, limit), *each) for each in work]
+
+    async def _run_async(self, work: list[_Work]) -> list[Outcome]:
+        gate = asyncio.Semaphore(self.settings.concurrency)
+
+        async def one(each: _Work) -> Outcome:
+            async with gate:
+                return _outcome(*await run_async(self.worker, *each, self.settings), *each)
+
+        return await asyncio.gather(*map(one, work))
+
+    def _call(self, name: str) -> None:
+        if self._loop is None:
+            call(self.worker, name)
+        else:
+            self._loop.run(_called(self.worker, name))
+
+
+def by_entry_point(worker_type: str) -> Callable[[], Any]:
+    """The factory of an installed plugin, found as the workerpool finds it; raises `PluginError`."""
+    installed = plugins.installed()
+    if worker_type not in installed:
+        raise PluginError(f"no plugin {worker_type!r} is installed; there are: {', '.join(installed) or 'none'}")
+    return plugins.load(worker_type, installed[worker_type].entry_value)
+
+
+def group_settings(worker_type: str, values: Mapping[str, Any]) -> GroupSettings:
+    """The settings of a group whose section in config.ini has `values`, with the defaults for all others.
+
+    A value is written as in the file: `time_limit="5s"`, `size="3"`, also `max_retries=3`; a list gives a list.
+    Raises `ConfigError` for what the workerpool would refuse.
+    """
+    with tempfile.TemporaryDirectory(prefix="taskqueue-testing-") as directory:
+        path = Path(directory, "config.ini")
+        lines = [f"{key}: {_written(value)}" for key, value in values.items()]
+        path.write_text("\n".join([f"[{worker_type}]", *lines, ""]), encoding="utf-8")
+        try:
+            loaded = config.load(str(path), environ={}, user_exists=lambda name: True)
+            groups = loaded.groups([worker_type])
+        except ConfigError as error:
+            raise ConfigError([fault.replace(str(path), "settings") for fault in error.faults]) from None
+    if len(groups) != 1:
+        raise ConfigError(f"settings: workers: {values['workers']!r} gives {len(groups)} groups; expected one")
+    return groups[0]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(f'"{each}"' for each in value) + ","
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    if "\n" in text:
+        raise ConfigError("settings: a value of several lines; config.ini has no way to write it")
+    return text
+
+
+def _outcome(report: Report, returned: bytes, assignment: Assignment, sent: bytes) -> Outcome:
+    body, content_type = returned, report.content_type
+    if report.outcome != "success":
+        body, content_type = error_body(sent, assignment.content_type, report.error, report.trace), JSON
+    return Outcome(
+        report.outcome, decode(body, content_type, None), body, content_type, report.runtime_ms,
+        report.error, report.error_type, report.trace, report.delay_s,
+    )  # fmt: skip
+
+
+async def _called(made: Any, name: str) -> None:
+    returned = call(made, name)
+    if inspect.isawaitable(returned):
+        await returned
+
+
+@contextmanager
+def _soft_limit(limit_s: float | None) -> Iterator[SoftLimit]:
+    """The limit for one workitem. SIGALRM may be in use here, by a test runner's own timeout: put it back."""
+    if limit_s is None or threading.current_thread() is not threading.main_thread():
+        yield SoftLimit(None)
+        return
+    started = time.monotonic()
+    handler, (left_s, interval_s) = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield SoftLimit(limit_s)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        if left_s:
+            signal.setitimer(signal.ITIMER_REAL, max(left_s - (time.monotonic() - started), 0.001), interval_s)
