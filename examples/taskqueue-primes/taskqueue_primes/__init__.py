@@ -1,0 +1,1 @@
+"""Finds the prime factors of numbers, as workers of taskqueue."""

@@ -1,0 +1,1 @@
+"""Tells whether network services answer, and how fast, as workers of taskqueue."""
