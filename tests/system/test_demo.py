@@ -1,0 +1,158 @@
+"""`make demo`, without the preparation: what a new user sees first works, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import broker as private_broker
+from processes import adopt_orphans, descendants, kill, title
+from waiting import wait_for
+
+DEMO = Path(__file__).resolve().parent.parent.parent / "examples" / "demo.py"
+
+
+class Run:
+    """A demo under way: this process is the reaper of all that it leaves behind."""
+
+    def __init__(self, directory: Path, workitems: int) -> None:
+        self.directory = directory
+        self.output = directory / "output"
+        self._before = descendants(os.getpid())
+        environment = {**os.environ, "TMPDIR": str(directory), "NO_COLOR": "1"}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, DEMO, "--workitems", str(workitems), "--run-dir", directory / "run"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """What it has said so far."""
+        return self.output.read_text()
+
+    def wait_said(self, words: str) -> None:
+        """Return once it has said so."""
+        wait_for(lambda: words in self.text or self.process.poll() is not None, 120, f"said {words!r}")
+        assert words in self.text
+
+    def wait(self) -> int:
+        """Its exit status."""
+        try:
+            return self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the demo hangs:\n{self.text}") from None
+
+    def check_nothing_left(self) -> None:
+        """No process, no socket, no temporary directory; of what it made only what it says it leaves."""
+        left = descendants(os.getpid()) - self._before
+        assert not left, [f"{pid} {title(pid)}" for pid in left]
+        assert not private_broker.processes(self.directory / "run")
+        assert not list(Path("/tmp").glob(f"taskqueue-demo-{self.process.pid}-*"))
+        assert not [path for path in self.directory.rglob("*") if path.is_socket() or path.suffix == ".part"]
+
+    def end(self) -> None:
+        """Whatever happened: end it, and what it left."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pid in descendants(os.getpid()) - self._before:
+            kill(pid)
+        private_broker.stop_directory(self.directory / "run")
+
+
+@pytest.fixture
+def directory(run_dir: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory for one demo."""
+    adopt_orphans()
+    made = run_dir / re.sub(r"\W+", "-", request.node.name)
+    made.mkdir()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def _numbers(text: str) -> dict[str, int]:
+    """The summary's counts."""
+    summary = text.partition("\nSummary\n")[2]
+    return {
+        name: int(count.replace(",", "")) for name, count in re.findall(r"^  (\S.*?) +([\d,]+)(?: |$)", summary, re.M)
+    }
+
+
+def test_the_demo_shows_all_of_it_and_nothing_is_lost(directory: Path) -> None:
+    demo = Run(directory, workitems=1000)
+    try:
+        status = demo.wait()
+        assert status == 0, demo.text
+        numbers = _numbers(demo.text)
+        # the crowd, the seven formats, and what is run when the worker is killed
+        assert 1008 <= numbers["submitted"] == numbers["results"]
+        assert numbers | {"lost": 0, "duplicated": 0, "errors": 1, "left": 0} == numbers
+        assert numbers["throughput"] > 100
+        assert '{"number": 360, "factors": [2, 2, 2, 3, 3, 5]}' in demo.text
+        assert "error: not a number: 'eleven'" in demo.text
+        assert re.search(r"worker (\d+), while it ran .*: replaced by (?!\1)\d+ within \d+ ms", demo.text)
+        assert "its workitem: attempt 2" in demo.text
+        assert "\x1b" not in demo.text and "\r" not in demo.text
+        assert len(demo.text.splitlines()) < 50
+        demo.check_nothing_left()
+    finally:
+        demo.end()
+
+
+@pytest.mark.root_only
+def test_the_demo_in_a_checkout_that_workers_cannot_reach(directory: Path) -> None:
+    directory.chmod(0o700)
+    demo = Run(directory, workitems=200)
+    try:
+        status = demo.wait()
+        assert status == 0, demo.text
+        assert "cannot reach this checkout: running a copy in /tmp/" in demo.text
+        demo.check_nothing_left()
+    finally:
+        demo.end()
+
+
+@pytest.mark.parametrize(("number", "when"), [("SIGINT", "broker"), ("SIGTERM", "daemons"), ("SIGINT", "progress")])
+def test_an_interrupted_demo_leaves_nothing_behind(directory: Path, number: str, when: str) -> None:
+    demo = Run(directory, workitems=20_000)
+    try:
+        if when == "broker":  # while it starts
+            wait_for(lambda: private_broker.processes(directory / "run"), 60, "broker starting")
+        else:
+            demo.wait_said(f"\n  {when}")
+        demo.process.send_signal(signal.Signals[number])
+        status = demo.wait()
+        assert status == 128 + signal.Signals[number], demo.text
+        assert f"interrupted by {number}" in demo.text
+        assert demo.text.endswith("stopped; nothing is left behind\n")
+        demo.check_nothing_left()
+    finally:
+        demo.end()
+
+
+def test_a_second_demo_does_not_disturb_the_first(directory: Path) -> None:
+    demo = Run(directory, workitems=200)
+    try:
+        demo.wait_said("\n  broker")
+        second = subprocess.run(
+            [sys.executable, DEMO, "--run-dir", directory / "run"], capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 1
+        assert "another demo runs in" in second.stdout
+        assert demo.wait() == 0, demo.text
+        demo.check_nothing_left()
+    finally:
+        demo.end()

@@ -1,0 +1,102 @@
+"""Every command of README.rst is run, as it is written, in a fresh copy of the tree.
+
+The first block, `make demo` and `make test`, is what `tests/system/from_nothing` runs in clean roots.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskqueue import config
+from waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks of an RST file in one language."""
+    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:(?:    .*)?\n)+)", text, re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
+
+
+@pytest.fixture
+def fresh_copy() -> Iterator[Path]:
+    """The tree as git has it, with the virtual environment that runs the tests, where every user can read it."""
+    directory = Path(tempfile.mkdtemp(prefix="taskqueue-readme-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, directory / name)
+        venv = directory / ".venv"
+        shutil.copytree(sys.prefix, venv, symlinks=True)
+        for script in (venv / "bin").iterdir():
+            if not script.is_symlink() and sys.prefix.encode() in (content := script.read_bytes()):
+                script.write_bytes(content.replace(sys.prefix.encode(), str(venv).encode()))
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def running_from(directory: Path) -> list[Path]:
+    """Processes whose environment names the virtual environment in `directory`, as `activate` has exported it."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"VIRTUAL_ENV={directory}/.venv".encode() in environ.read_bytes().split(b"\0"):
+                found.append(environ)
+    return found
+
+
+def test_first_block_is_what_from_nothing_runs() -> None:
+    first = blocks((ROOT / "README.rst").read_text(), "sh")[0]
+    assert [line.split("#")[0].strip() for line in first.strip().splitlines()] == ["make demo", "make test"]
+
+
+def test_tour(fresh_copy: Path) -> None:
+    tour = "\n".join(blocks((fresh_copy / "README.rst").read_text(), "sh")[1:])
+    env = {name: value for name, value in os.environ.items() if name not in {"TASKQUEUE_AMQP_URL", "VIRTUAL_ENV"}}
+    ran = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", tour],
+        cwd=fresh_copy, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    logs = "\n".join(path.read_text() for path in (fresh_copy / ".run/tour").glob("*.log"))
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}\n{logs}"
+    assert "Good morning, Ada!" in ran.stdout
+    assert "Good morning, Grace!" in ran.stdout
+    assert "1 groups" in ran.stdout or "config is valid" in ran.stdout
+    wait_for(lambda: not running_from(fresh_copy), 15)
+
+
+def test_configuration_of_the_design_is_shown_and_valid(tmp_path: Path) -> None:
+    (example,) = blocks((ROOT / "README.rst").read_text(), "ini")
+    path = tmp_path / "config.ini"
+    path.write_text(example)
+    settings = config.load(str(path), environ={}, user_exists=lambda _name: True)
+    assert [(group.name, group.workers) for group in settings.groups(["worker1", "worker2"])] == [
+        ("worker1", 3), ("worker2/bifh1", 1), ("worker2/bifh2", 1),
+    ]  # fmt: skip
+
+
+def test_table_names_every_key() -> None:
+    text = (ROOT / "README.rst").read_text()
+    table = text[text.index("``[amqp]``") : text.index("When it does not work")]
+    rows = [row for row in table.splitlines() if row.startswith("``")]
+    named = {name for row in rows for name in re.findall(r"``([a-z_]+)``", row[:30])}
+    assert named == {key for keys in config.KEYS.values() for key in keys}
