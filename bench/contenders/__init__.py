@@ -1,0 +1,1 @@
+"""What is measured: taskqueue, the forwarders that are the limit, and the peers; all handled alike."""
