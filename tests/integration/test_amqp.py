@@ -781,14 +781,16 @@ def test_a_blocked_connection_pauses_and_resumes_by_itself(rig: Rig, broker: Pri
     with caplog.at_level(logging.INFO, "taskqueue"):
         broker.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.000001).")
         try:
-            sent = rig.publish("plain")
-            rig.until(lambda: rig.blocked == [True], "it is told")
-            assert (rig.connection.blocked, rig.connection.is_up) == (True, True)
-            assert rig.answers == []
+            # the broker tells a connection at its first publish after the alarm, which reaches it some time after the
+            # eval has returned: what it takes until then is confirmed
+            sent: list[str] = []
+            rig.until(lambda: rig.blocked or sent.append(rig.publish("plain")), "it is told")
+            assert (rig.blocked, rig.connection.blocked, rig.connection.is_up) == ([True], True, True)
+            assert len(rig.answers) < len(sent)
         finally:
             broker.eval(f"vm_memory_monitor:set_vm_memory_high_watermark({watermark}).")
-        rig.until(lambda: rig.answers, "it is taken when the alarm is over", deadline_s=15)
-    assert rig.answers == [(sent, Published.CONFIRMED)]
+        rig.until(lambda: len(rig.answers) == len(sent), "all is taken when the alarm is over", deadline_s=15)
+    assert rig.answers == [(message_id, Published.CONFIRMED) for message_id in sent]
     rig.until(lambda: rig.blocked == [True, False])
     assert (rig.connection.blocked, rig.downs) == (False, 0)
     assert [record.levelname for record in caplog.records if "takes" in record.getMessage()] == ["WARNING", "INFO"]
