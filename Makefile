@@ -3,9 +3,9 @@
 # tests wait more than they compute; each of these processes has a broker of its own
 JOBS = 3
 PYTEST = .venv/bin/pytest --timeout=300 -n $(JOBS)
-SHELL_SCRIPTS = .ci/run tests/support/prepare tests/system/from_nothing
+SHELL_SCRIPTS = .ci/run debian/package tests/support/prepare tests/support/root tests/system/from_nothing
 
-.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup lint format from-nothing clean
+.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup lint format from-nothing deb clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -60,6 +60,10 @@ format: ## let ruff lay out the sources
 from-nothing: ## make demo and make test in clean roots of Debian 12 and 13 (root only)
 	tests/system/from_nothing bookworm demo test
 	tests/system/from_nothing trixie demo test
+
+deb: ## Debian packages of what is committed, into dist/
+	@tests/support/prepare deb
+	@debian/package dist
 
 clean: ## remove all that was made
 	@! command -v python3 >/dev/null || python3 tests/support/broker.py stop .run
