@@ -5,7 +5,7 @@ from pathlib import Path
 project = "taskqueue"
 author = "The taskqueue authors"
 exclude_patterns = ["*.rst"]  # the pages alone
-source_suffix = {".rst": "restructuredtext"}
+master_doc = "man/index"
 
 
 def _summary(page: Path) -> str:
@@ -14,8 +14,4 @@ def _summary(page: Path) -> str:
 
 
 _pages = sorted(Path(__file__).parent.glob("man/*.[1-8].rst"))
-master_doc = f"man/{_pages[0].stem}"
-man_pages = [
-    (f"man/{page.stem}", page.stem[:-2], _summary(page), "", int(page.stem[-1]))
-    for page in _pages
-]  # fmt: skip
+man_pages = [(f"man/{page.stem}", page.stem[:-2], _summary(page), "", int(page.stem[-1])) for page in _pages]
