@@ -5,7 +5,7 @@ JOBS = 3
 PYTEST = .venv/bin/pytest --timeout=300 -n $(JOBS)
 SHELL_SCRIPTS = .ci/run debian/package tests/support/prepare tests/support/root tests/system/from_nothing
 
-.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup lint format from-nothing deb clean
+.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup test-packages lint format from-nothing deb clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -56,6 +56,11 @@ format: ## let ruff lay out the sources
 	@tests/support/prepare lint
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+test-packages: ## the packages, in clean roots of Debian 12 and 13 (root only); ARGS=… goes to pytest
+	@tests/support/prepare test
+	@tests/support/prepare packages
+	@.venv/bin/pytest --timeout=900 -n 2 --dist loadgroup tests/packages $(ARGS)
 
 from-nothing: ## make demo and make test in clean roots of Debian 12 and 13 (root only)
 	tests/system/from_nothing bookworm demo test
