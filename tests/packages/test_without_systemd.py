@@ -1,4 +1,4 @@
-"""The packages on a host without systemd, as an operator meets them: install, init.d, plugin, upgrade, remove, purge."""
+"""The packages on a host without systemd, as an operator meets them: install, init.d, plugin, upgrade, purge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hosts import Host
 from packages import Packages
 
 ROLES = ("dispatcher", "workerpool")
-FILES = "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -path /root -prune -o -print | sort"
+FILES = "find / -xdev -path /root -prune -o -print"
 NUMBERS = 300
 
 
@@ -99,7 +99,6 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
     host.run(f"apt-get install --yes /root/{packages.plugin.name}")
     assert '"factors": [2, 2, 2, 3, 3, 5]' in submit(host, 360)
     assert pid(host, "workerpool") == pool
-    assert host.run("ps -C x >/dev/null 2>&1; pgrep -c -u taskqueue -f 'primes' || true") is not None
 
     upgrade_under_load(host, packages)
 
@@ -125,7 +124,8 @@ def upgrade_under_load(host: Host, packages: Packages) -> None:
     """A later version comes while workitems do; none is lost, and what the operator has changed stays."""
     host.run("echo '# changed here' >>/etc/taskqueue/config.ini")
     client = host.begin(
-        f"for number in $(seq 1 {NUMBERS}); do amqp-publish --routing-key=taskqueue --body=\"primes $number\" || exit; done"
+        f"for number in $(seq 1 {NUMBERS}); do"
+        ' amqp-publish --routing-key=taskqueue --body="primes $number" || exit; done'
     )
     host.wait_for("amqp-get --queue=results")  # it is on its way: one result is taken already
     before = {role: pid(host, role) for role in ROLES}

@@ -94,6 +94,7 @@ class Host:
 
     def boot(self) -> None:
         """Boot its systemd; returns once that has finished."""
+        command: list[str | Path]
         command = ["systemd-nspawn", "-q", "-D", self.root, f"--machine={self.name}", "--register=no", "--keep-unit"]
         self._start(["setpriv", "--pdeathsig", "TERM", *command, "--private-network", "--resolv-conf=off", "--boot"])
         self._init = wait_for(self._leader, 60, f"{self.name} has an init")

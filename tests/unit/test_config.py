@@ -448,9 +448,7 @@ def test_a_credential_that_cannot_be_read_is_a_fault_without_it(
 ) -> None:
     (tmp_path / "amqp_passwd").write_bytes(b"s3cret\xff")
     (fault,) = faults("", environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
-    assert fault == (
-        "CREDENTIALS_DIRECTORY: amqp_passwd cannot be read: not UTF-8; expected a file with the password"
-    )
+    assert fault == ("CREDENTIALS_DIRECTORY: amqp_passwd cannot be read: not UTF-8; expected a file with the password")
 
 
 def test_the_password_is_in_no_repr_and_no_fault(load: Load, faults: Callable[..., list[str]]) -> None:
