@@ -13,20 +13,16 @@ import pytest
 from hosts import ROOT, Host, base, in_root, remove
 from packages import Packages, build
 
-RELEASES = ("bookworm", "trixie")
 _HOSTS = ROOT / ".run" / "packages"
 _ARCHIVE = "rabbitmq-server amqp-tools"
 """What an operator installs from Debian beside ours."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of a release in one process: they share what was built."""
-    for item in items:
-        release = getattr(item, "callspec", None) and item.callspec.params.get("release")  # type: ignore[attr-defined]
-        item.add_marker(pytest.mark.xdist_group(release or "any"))
-
-
-@pytest.fixture(scope="session", params=RELEASES)
+@pytest.fixture(
+    scope="session",
+    # all tests of a release in one process: they share what was built
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("bookworm", "trixie")],
+)
 def release(request: pytest.FixtureRequest) -> str:
     """A Debian release."""
     assert os.geteuid() == 0, "only root can make and enter a root"

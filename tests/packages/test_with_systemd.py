@@ -32,7 +32,8 @@ class Worker(BaseWorker):
 """
 SETUP = (
     "from setuptools import setup\n"
-    "setup(name='poke', version='1', py_modules=['poke'], entry_points={'worker.plugins': ['poke = poke:Worker.factory']})\n"
+    "setup(name='poke', version='1', py_modules=['poke'],"
+    " entry_points={'worker.plugins': ['poke = poke:Worker.factory']})\n"
 )
 
 

@@ -177,7 +177,7 @@ class Host:
         )  # fmt: skip
 
     def _enter(self) -> list[str]:
-        where = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/"]
+        where = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
         return ["nsenter", "--target", str(self._init), *where, "env", "-i", *_ENVIRONMENT]
 
     def copy_in(self, *files: Path, to: str = "/root") -> None:
