@@ -60,7 +60,10 @@ format: ## let ruff lay out the sources
 test-packages: ## the packages, in clean roots of Debian 12 and 13 (root only); ARGS=… goes to pytest
 	@tests/support/prepare test
 	@tests/support/prepare packages
-	@.venv/bin/pytest --timeout=900 -n 2 --dist loadgroup tests/packages $(ARGS)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target packages-of-bookworm packages-of-trixie
+
+packages-of-%:
+	@.venv/bin/pytest --timeout=900 -k $* tests/packages $(ARGS)
 
 from-nothing: ## make demo and make test in clean roots of Debian 12 and 13 (root only)
 	tests/system/from_nothing bookworm demo test

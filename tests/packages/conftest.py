@@ -18,13 +18,9 @@ _ARCHIVE = "rabbitmq-server amqp-tools"
 """What an operator installs from Debian beside ours."""
 
 
-@pytest.fixture(
-    scope="session",
-    # all tests of a release in one process: they share what was built
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("bookworm", "trixie")],
-)
+@pytest.fixture(scope="session", params=["bookworm", "trixie"])
 def release(request: pytest.FixtureRequest) -> str:
-    """A Debian release."""
+    """A Debian release. All its tests share what was built: they run in one process, that of each release in its own."""
     assert os.geteuid() == 0, "only root can make and enter a root"
     name: str = request.param
     return name

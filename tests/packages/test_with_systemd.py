@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def shown(host: Host, role: str, key: str) -> str:
 
 def journal(host: Host, *matches: str) -> list[dict[str, str]]:
     """The entries that have these fields."""
-    lines = host.run(f"journalctl -q -o json {' '.join(matches)}").splitlines()
+    lines = host.run(f"journalctl -q --all -o json {' '.join(matches)}").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -62,7 +64,7 @@ def ask(host: Host, body: str, *, deadline_s: float = 60) -> str:
 def test_units(packages: Packages, systemd_template: Path, make_host: Callable[..., Host]) -> None:
     host = make_host(systemd_template, f"systemd-{packages.release}")
     host.boot()
-    host.run(f"apt-get install --yes {packages.installed} rabbitmq-server amqp-tools python3-setuptools")
+    host.run(f"apt-get install --yes {packages.installed} rabbitmq-server amqp-tools")
     for role in ROLES:
         assert shown(host, role, "ActiveState") == "active", host.run("journalctl -q -n 50")
         assert shown(host, role, "Type") == "notify"
@@ -81,11 +83,14 @@ def test_units(packages: Packages, systemd_template: Path, make_host: Callable[.
 
 def plugin_from_pip(host: Host) -> None:
     """Installed into /usr/local, with no dpkg to tell of it: a reload is enough."""
+    (host.root / "root" / "poke").mkdir()
     for name, text in (("poke.py", PROBE), ("setup.py", SETUP)):
-        (host.root / "root" / name).write_text(text)
-    host.run("cd /root && python3 -c 'import setuptools; import runpy, sys; sys.argv = [\"setup.py\", \"-q\", "
-             "\"install_lib\", \"--install-dir=/usr/local/lib/python3/dist-packages\", \"install_egg_info\", "
-             "\"--install-dir=/usr/local/lib/python3/dist-packages\"]; runpy.run_path(\"setup.py\")'")  # fmt: skip
+        (host.root / "root" / "poke" / name).write_text(text)
+    local = host.run(
+        "python3 -c 'import sys; print(\"/usr/local/lib/python%d.%d/dist-packages\" % sys.version_info[:2])'"
+    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", host.root / local.strip("/\n"), host.root / "root" / "poke"], check=True)
     was = shown(host, "workerpool", "MainPID")
     host.run("systemctl reload python-taskqueue-workerpool")
     assert ask(host, "/tmp/poke") == "/tmp/poke: written"

@@ -82,7 +82,7 @@ def test_init_scripts_say_how_it_went(packages: Packages, template: Path, make_h
 def test_an_operators_way(packages: Packages, template: Path, make_host: Callable[..., Host]) -> None:
     host = make_host(template, f"way-{packages.release}")
     host.start()
-    host.run("apt-get install --yes rabbitmq-server amqp-tools python3-setuptools")
+    host.run("apt-get install --yes rabbitmq-server amqp-tools")
     before = host.run(FILES)
     host.run(f"apt-get install --yes {packages.installed}")
     start_all(host)
