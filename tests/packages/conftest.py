@@ -20,7 +20,7 @@ _ARCHIVE = "rabbitmq-server amqp-tools"
 
 @pytest.fixture(scope="session", params=["bookworm", "trixie"])
 def release(request: pytest.FixtureRequest) -> str:
-    """A Debian release. All its tests share what was built: they run in one process, that of each release in its own."""
+    """A Debian release. All its tests share what was built: the tests of one release run in one process."""
     assert os.geteuid() == 0, "only root can make and enter a root"
     name: str = request.param
     return name

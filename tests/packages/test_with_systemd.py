@@ -183,4 +183,4 @@ def stop_within_its_time(host: Host) -> None:
     host.run("systemctl stop python-taskqueue-workerpool")
     assert shown(host, "workerpool", "Result") == "success"
     assert host.wait_for("amqp-get --queue=results") == "slept"
-    assert not host.run("grep -lsz taskqueue.worker /proc/[0-9]*/cmdline || true")
+    assert not host.run("grep -lsz [t]askqueue.worker /proc/[0-9]*/cmdline || true")
