@@ -3,7 +3,7 @@
 # tests wait more than they compute; each of these processes has a broker of its own
 JOBS = 3
 PYTEST = .venv/bin/pytest --timeout=300 -n $(JOBS)
-SHELL_SCRIPTS = .ci/run debian/package tests/support/prepare tests/support/root tests/system/from_nothing
+SHELL_SCRIPTS = .ci/run debian/package debian/tests/service debian/tests/unit debian/*.postinst debian/*.postrm tests/support/prepare tests/support/root tests/system/from_nothing
 
 .PHONY: help demo test test-unit faults fuzz soak bench test-cgroup test-packages lint format from-nothing deb clean
 

@@ -81,7 +81,7 @@ class Host:
         self.name = name
         self.root = directory / name
         self._process: subprocess.Popen[bytes] | None = None
-        self._init = 0
+        self.init = 0
         """Process 1 of the host, as this machine counts."""
         subprocess.run([_TOOL, "copy", template, self.root, name], check=True)
 
@@ -90,14 +90,14 @@ class Host:
     def start(self) -> None:
         """Bring it up without any init: what runs is what is started by hand."""
         self._start([_TOOL, "enter", "--net", self.root, self.name, "bash", "-c", _REAPER])
-        self._init = wait_for(self._reaper, 30, f"{self.name} is up")
+        self.init = wait_for(self._reaper, 30, f"{self.name} is up")
 
     def boot(self) -> None:
         """Boot its systemd; returns once that has finished."""
         command: list[str | Path]
         command = ["systemd-nspawn", "-q", "-D", self.root, f"--machine={self.name}", "--register=no", "--keep-unit"]
         self._start(["setpriv", "--pdeathsig", "TERM", *command, "--private-network", "--resolv-conf=off", "--boot"])
-        self._init = wait_for(self._leader, 60, f"{self.name} has an init")
+        self.init = wait_for(self._leader, 60, f"{self.name} has an init")
         wait_for(
             lambda: self.run("systemctl is-system-running", check=False).strip() in {"running", "degraded"},
             120, f"{self.name} has booted", poll_s=0.2,
@@ -124,14 +124,14 @@ class Host:
 
     def kill(self) -> None:
         """As if its power had failed: all its processes at once."""
-        os.kill(self._init, signal.SIGKILL)
+        os.kill(self.init, signal.SIGKILL)
         self._wait()
 
     def stop(self) -> None:
         """Bring it down; in good order, where it has a systemd."""
         if self._process is None or self._process.poll() is not None:
             return
-        if _word(self._init, 0) == "bash":
+        if _word(self.init, 0) == "bash":
             self.kill()
         else:
             self._process.terminate()  # nspawn asks for a poweroff
@@ -142,7 +142,7 @@ class Host:
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
-            os.kill(self._init, signal.SIGKILL)
+            os.kill(self.init, signal.SIGKILL)
             self._process.wait(10)
 
     def remove(self) -> None:
@@ -178,7 +178,7 @@ class Host:
 
     def _enter(self) -> list[str]:
         where = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
-        return ["nsenter", "--target", str(self._init), *where, "env", "-i", *_ENVIRONMENT]
+        return ["nsenter", "--target", str(self.init), *where, "env", "-i", *_ENVIRONMENT]
 
     def copy_in(self, *files: Path, to: str = "/root") -> None:
         """Copy files into the host."""
@@ -197,6 +197,43 @@ class Host:
         wait_for(succeeds, deadline_s, f"{self.name}: {command}", poll_s=0.2,
                  otherwise=lambda: f"{last}\n{self.run(otherwise, check=False)}")  # fmt: skip
         return last
+
+
+class Switch:
+    """A network of hosts, in a namespace of its own: nothing of this machine is on it."""
+
+    def __init__(self, name: str) -> None:
+        self._namespace = name
+        self._addresses: dict[Host, str] = {}
+        subprocess.run(
+            ["ip", "netns", "delete", name], capture_output=True, check=False
+        )  # of a session that was killed
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        self._ip("link add bridge type bridge")
+        self._ip("link set bridge up")
+
+    def _ip(self, command: str) -> None:
+        subprocess.run(["ip", "-n", self._namespace, *command.split()], check=True)
+
+    def join(self, host: Host) -> None:
+        """Connect a host that is up; all hosts of the network know its name."""
+        number = len(self._addresses) + 1
+        address = self._addresses[host] = f"10.77.0.{number}"
+        self._ip(f"link add port{number} type veth peer name eth0 netns {host.init}")
+        self._ip(f"link set port{number} master bridge up")
+        for command in (f"address add {address}/24 dev eth0", "link set eth0 up"):
+            subprocess.run(["nsenter", "--net", "--target", str(host.init), "ip", *command.split()], check=True)
+        names = "".join(f"{each} {other.name}\\n" for other, each in self._addresses.items())
+        for other in self._addresses:
+            other.run(f"printf '127.0.0.1 localhost\\n{names}' >/etc/hosts")
+
+    def unplug(self, host: Host) -> None:
+        """Cut its cable: nobody is told."""
+        self._ip(f"link set port{self._addresses[host].rpartition('.')[2]} down")
+
+    def remove(self) -> None:
+        """Take it away."""
+        subprocess.run(["ip", "netns", "delete", self._namespace], check=True)
 
 
 def _root_of(pid: int) -> Path | None:
