@@ -120,7 +120,7 @@ class Host:
         return next((pid for pid in self._children() if _root_of(pid) == self.root and _word(pid, 0) == "bash"), 0)
 
     def _leader(self) -> int:
-        return next((pid for pid in self._children() if "systemd" in Path(_word(pid, 0)).name or _is_init(pid)), 0)
+        return next((pid for pid in self._children() if Path(_word(pid, 0)).name in {"systemd", "init"}), 0)
 
     def kill(self) -> None:
         """As if its power had failed: all its processes at once."""
@@ -246,7 +246,3 @@ def _word(pid: int, number: int) -> str:
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[number].decode()
     return ""
-
-
-def _is_init(pid: int) -> bool:
-    return _word(pid, 0).endswith("/init")
