@@ -72,6 +72,7 @@ def test_units(packages: Packages, systemd_template: Path, make_host: Callable[.
         host.run(f"systemd-analyze security --threshold={SECURITY[role]} {unit(role)}")
         assert host.run(f"systemctl is-active taskqueue-{role}").strip() == "active", "the short name too"
 
+    host.run("amqp-declare-queue --durable --queue=taskqueue; amqp-declare-queue --durable --queue=results")
     plugin_from_pip(host)
     watchdog(host)
     sandbox(host)

@@ -19,6 +19,7 @@ def start_all(host: Host) -> None:
     host.run("/etc/init.d/rabbitmq-server start && rabbitmqctl await_startup")
     for role in ROLES:
         host.run(f"/etc/init.d/python-taskqueue-{role} start")
+    host.run("amqp-declare-queue --durable --queue=taskqueue; amqp-declare-queue --durable --queue=results")
 
 
 def submit(host: Host, number: int) -> str:
