@@ -24,9 +24,9 @@ URL = "--url=amqp://taskqueue:pw@localhost/taskqueue"
 
 
 @pytest.fixture
-def switch(packages: Packages) -> Iterator[Switch]:
+def switch() -> Iterator[Switch]:
     """A network."""
-    made = Switch(f"taskqueue-{packages.release}")
+    made = Switch()
     yield made
     made.remove()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOTS = ROOT / ".run" / "roots"
 _TOOL = ROOT / "tests" / "support" / "root"
 _ENVIRONMENT = ("HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+_NAMESPACE = "taskqueue-packages-"
+"""Of a network of hosts; the number behind it is the pid of the session that has made it."""
 _REAPER = "trap : TERM; while :; do sleep 3600 & wait; done"
 """Process 1 where there is no init: it only reaps."""
 
@@ -202,13 +205,14 @@ class Host:
 class Switch:
     """A network of hosts, in a namespace of its own: nothing of this machine is on it."""
 
-    def __init__(self, name: str) -> None:
-        self._namespace = name
+    def __init__(self) -> None:
+        listed = subprocess.run(["ip", "netns", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for old in re.findall(rf"^{_NAMESPACE}(\d+)\b", listed, re.MULTILINE):
+            if not Path("/proc", old).exists():  # of a session that was killed
+                subprocess.run(["ip", "netns", "delete", f"{_NAMESPACE}{old}"], check=True)
+        self._namespace = f"{_NAMESPACE}{os.getpid()}"
         self._addresses: dict[Host, str] = {}
-        subprocess.run(
-            ["ip", "netns", "delete", name], capture_output=True, check=False
-        )  # of a session that was killed
-        subprocess.run(["ip", "netns", "add", name], check=True)
+        subprocess.run(["ip", "netns", "add", self._namespace], check=True)
         self._ip("link add bridge type bridge")
         self._ip("link set bridge up")
 
