@@ -469,8 +469,7 @@ def _side_by_side(names: list[str], arguments: argparse.Namespace) -> list[str]:
     def one(name: str) -> bool:
         command = [sys.executable, __file__, name, *common]
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-        *lines, _ = ran.stdout.splitlines() or [""]
-        print("\n".join(lines), flush=True)
+        print("\n".join(line for line in ran.stdout.splitlines() if not line.startswith("faults: ")), flush=True)
         return ran.returncode == 0
 
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -196,13 +196,18 @@ class PrivateBroker:
     def eval(self, expression: str) -> str:
         """The value of an Erlang expression (ASCII, ending in a full stop) in the node: 20 ms, not rabbitmqctl's 1 s.
 
-        Raises `BrokerError` with Erlang's own words.
+        Raises `BrokerError` with Erlang's own words. A busy node that runs may refuse the connection: asked again.
         """
         command = ["erl_call", "-r", "-address", f"{self.address}:{self._dist_port}", "-timeout", "30", "-e"]
-        ran = subprocess.run(
-            [*self._inside, *command],
-            input=expression + "\n", env=self._environment(), text=True, capture_output=True, check=False,
-        )  # fmt: skip
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while True:
+            ran = subprocess.run(
+                [*self._inside, *command],
+                input=expression + "\n", env=self._environment(), text=True, capture_output=True, check=False,
+            )  # fmt: skip
+            if "failed to connect" not in ran.stderr or not self.running or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
         value = ran.stdout.strip()
         if ran.returncode != 0 or not value.startswith("{ok, "):
             raise BrokerError(f"broker refused: {expression}\n{value}{ran.stderr}")

@@ -30,6 +30,7 @@ TIERS = (
     },
     {"message", "plugins", "config", "daemon"},
     {"amqp.wire", "execution", "generation"},
+    {"amqp.frames"},
     {"amqp.connection", "serving", "group"},
     {"amqp.declarer", "amqp.publisher", "coroutines", "template"},
     {"amqp.consumer"},
@@ -46,7 +47,7 @@ DEFERRED = {("serving", "coroutines")}
 """Imports inside a function that reach up: asyncio is only for those workers that use it."""
 
 LIBRARIES = {
-    "pika": {"amqp.wire", "amqp.connection", "amqp.declarer", "amqp.publisher", "amqp.consumer"},
+    "pika": {"amqp.wire", "amqp.frames", "amqp.connection", "amqp.declarer", "amqp.publisher", "amqp.consumer"},
     "configobj": {"inifile"},
     "validate": {"inifile"},
     "daemon": {"daemon"},
