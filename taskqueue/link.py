@@ -30,6 +30,7 @@ _MAX_FDS = 4
 _CONTROL_SIZE = socket.CMSG_LEN(_MAX_FDS * 4)
 # As plain numbers: `|` of the socket module's enums costs more than the call that they are for.
 _NOSIGNAL, _NOSIGNAL_DONTWAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _CLOEXEC, _CLOEXEC_DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 
 
@@ -116,7 +117,7 @@ class Link:
         self.sock.sendmsg(parts, control, flags)
 
     def _unpack(self, size: int, flags: int, fds: list[int]) -> Packet:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _TRUNCATED:
             raise ValueError("truncated")
         kind, head_size = _HEAD.unpack_from(self._buffer)
         if kind == _INLINE:

@@ -16,7 +16,7 @@ import pika.exceptions
 from pika import spec
 
 from taskqueue.amqp.wire import text_table
-from taskqueue.message import Properties
+from taskqueue.message import Headers, Properties
 
 FRAME = struct.Struct(">BHI")
 """Type, channel, size: before each payload, behind which stands `_END`."""
@@ -28,6 +28,7 @@ _CONTENT = struct.Struct(">HHQH")
 _CONTENT_OUT = struct.Struct(">HHQ")
 _DELIVER, _ACK = (struct.pack(">I", method.INDEX) for method in (spec.Basic.Deliver, spec.Basic.Ack))
 _DELIVERY_TAG = struct.Struct(">QB")
+_LONG, _LONG_STRING, _INTEGER = struct.Struct(">I"), struct.Struct(">cI"), struct.Struct(">ci")
 _LONG_LONG, _SHORT_SIZE, _FLAGS = struct.Struct(">Q"), struct.Struct("B"), struct.Struct(">H")
 _BASIC = spec.BasicProperties.INDEX
 
@@ -215,6 +216,22 @@ def _short(text: str) -> bytes:
 _common_short = lru_cache(256)(_short)
 
 
+def _table(headers: Headers) -> bytes:
+    """A field table: text and small numbers here, all else by pika."""
+    pieces = [b""]
+    for name, value in headers.items():
+        pieces.append(_common_short(name))
+        if type(value) is str:
+            text = value.encode()
+            pieces += (_LONG_STRING.pack(b"S", len(text)), text)
+        elif type(value) is int and -(2**31) <= value < 2**31:
+            pieces.append(_INTEGER.pack(b"I", value))
+        else:
+            pika.data.encode_value(pieces, value)
+    pieces[0] = _LONG.pack(sum(map(len, pieces)))
+    return b"".join(pieces)
+
+
 def _encoded(properties: Properties) -> list[bytes]:
     """Flags and properties as they follow the size of the body; always persistent."""
     (
@@ -231,7 +248,7 @@ def _encoded(properties: Properties) -> list[bytes]:
         pieces.append(_common_short(content_encoding))
     if headers is not None:
         flags |= spec.BasicProperties.FLAG_HEADERS
-        pika.data.encode_table(pieces, headers)
+        pieces.append(_table(headers))
     pieces.append(_PERSISTENT)
     if priority is not None:
         flags |= spec.BasicProperties.FLAG_PRIORITY
