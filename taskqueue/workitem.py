@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from encodings.aliases import aliases
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from taskqueue.errors import MalformedWorkitem
@@ -187,6 +186,8 @@ def _ascii(head: bytes) -> str:
 
 @cache
 def _formats() -> dict[str, Format]:
+    from importlib.metadata import entry_points  # 4 MiB that only a dispatcher needs
+
     builtin: dict[str, Format] = {TEXT: parse_text, JSON: parse_json}
     added = {entry.name.lower(): entry for entry in entry_points(group=FORMATS_GROUP)}
     return {name: entry.load() for name, entry in added.items() if name not in builtin} | builtin
