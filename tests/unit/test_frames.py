@@ -83,7 +83,9 @@ def test_a_delivery_is_what_pika_reads(properties: Properties, body: bytes, rede
     raw = encoded(properties)
     buffer = delivery(raw, body, 2**64 - 1, redelivered)
     (theirs, fault) = from_pika(spec.BasicProperties().decode(raw))
-    assert fault == ""
+    if fault:  # pika 1.2.0 reads a negative number of 64 bits as one that is too large
+        assert frames.read_delivery(buffer, 0, CHANNEL) is None
+        return
     message, end = read(b"before" + buffer + b"behind", len(b"before"))
     assert message == frames.Message("ctag", 2**64 - 1, redelivered, theirs, body)
     assert end == len(b"before" + buffer)
