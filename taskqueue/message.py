@@ -109,6 +109,8 @@ def delay_ms(properties: Properties) -> int:
 
 def forwarded(properties: Properties, content_type: str | None) -> Properties:
     """What a dispatched workitem carries: all that the client set, and a `message_id`."""
+    if properties.message_id and not properties.headers and content_type == properties.content_type:
+        return properties  # most of them
     return properties._replace(
         content_type=content_type,
         headers=clean(properties.headers) or None,

@@ -13,7 +13,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from encodings.aliases import aliases
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from taskqueue.errors import MalformedWorkitem
@@ -72,6 +72,7 @@ def worker_type(value: object) -> str:
     return value
 
 
+@lru_cache(256)
 def media_type(content_type: str | None) -> tuple[str, str | None]:
     """Split a content type into its lower-case media type and its charset, if it names one."""
     media, *parameters = (content_type or "").split(";")
