@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from taskqueue import inifile, kinds
@@ -22,6 +23,9 @@ from taskqueue.settings import AmqpSettings, DispatcherSettings, GroupSettings, 
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
 URL_VARIABLE = "TASKQUEUE_AMQP_URL"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+CREDENTIAL = "amqp_passwd"
+"""The file with the broker's password that systemd puts there for its unit alone: `LoadCredential`, systemd.exec(5)."""
 
 # RabbitMQ keeps a message's or a queue's TTL in 32 bits of milliseconds: 49.7 days.
 # https://www.rabbitmq.com/docs/ttl
@@ -51,7 +55,7 @@ CONFIGSPEC = {
         """,
     "logging": """
         level = choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", default="INFO")
-        target = choice("syslog", "stderr", default=None)
+        target = choice("syslog", "journal", "stderr", default=None)
         format = choice("text", "json", default="text")
         """,
     "group": """
@@ -153,10 +157,11 @@ def load(
     faults += _section_faults(sections, types, known=bool(types))
     ours = {kind: {**_DEFAULTS[kind], **(sections[kind].values if kind in sections else {})} for kind in RESERVED}
     faults += _amqp_faults(sections)
-    try:
-        ours["amqp"] |= kinds.amqp_url(environ.get(URL_VARIABLE, "").strip())
-    except BadValue as error:
-        faults.append(Fault(URL_VARIABLE, 0, str(error)))
+    for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, kinds.amqp_url)):  # the last one wins
+        try:
+            ours["amqp"] |= read(environ.get(variable, "").strip())
+        except BadValue as error:
+            faults.append(Fault(variable, 0, str(error)))
     _refuse(faults)
     warnings += _section_warnings(sections, types)
     return Settings(
@@ -167,6 +172,18 @@ def load(
         tuple(str(warning) for warning in sorted(warnings)),
         sections,
     )
+
+
+def _credential(directory: str) -> dict[str, Any]:
+    """The password, where the service manager gives one. Raises BadValue, without it."""
+    try:
+        given = Path(directory, CREDENTIAL).read_text() if directory else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise BadValue(f"{CREDENTIAL} cannot be read: {what}; expected a file with the password") from None
+    return {"passwd": given.removesuffix("\n")} if given is not None else {}
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
