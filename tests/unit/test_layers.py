@@ -31,10 +31,10 @@ TIERS = (
     {"message", "plugins", "config", "daemon"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.connection", "serving", "group"},
-    {"amqp.declarer", "amqp.publisher", "coroutines", "template"},
-    {"amqp.consumer"},
+    {"amqp.declarer", "amqp.publisher", "amqp.inspector", "coroutines", "template"},
+    {"amqp.consumer", "amqp.browser"},
     {"amqp"},
-    {"run"},
+    {"run", "session"},
     {"workers", "settler", "lease"},
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
@@ -46,7 +46,15 @@ DEFERRED = {("serving", "coroutines")}
 """Imports inside a function that reach up: asyncio is only for those workers that use it."""
 
 LIBRARIES = {
-    "pika": {"amqp.wire", "amqp.connection", "amqp.declarer", "amqp.publisher", "amqp.consumer"},
+    "pika": {
+        "amqp.wire",
+        "amqp.connection",
+        "amqp.declarer",
+        "amqp.publisher",
+        "amqp.inspector",
+        "amqp.consumer",
+        "amqp.browser",
+    },
     "configobj": {"inifile"},
     "validate": {"inifile"},
     "daemon": {"daemon"},
