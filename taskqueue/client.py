@@ -75,9 +75,8 @@ class Client:
     `url`: `amqp://user:password@host:port/vhost` (`amqps` for TLS; several hosts separated by commas); by default
     what the environment's `TASKQUEUE_AMQP_URL` or `/etc/taskqueue/config.ini` says. `reply_to`: the queue that gets
     the results of what is submitted, "" for the one that the group's `results_routing_key` names; by default a private
-    one, from which `wait` takes them. `timeout_s`: how long a
-    call waits for the broker, in seconds, before it raises `BrokerUnavailable`. `session`: a conversation with the
-    broker that the program has already, instead of a connection of the client's own.
+    one, from which `wait` takes them. `timeout_s`: how long a call waits for the broker, in seconds, before it raises
+    `BrokerUnavailable`. `session`: a conversation with the broker that the program has already.
     """
 
     def __init__(
@@ -145,7 +144,14 @@ class Client:
         it (too large a body), `MalformedWorkitem` for a bad worker type, `ValueError` for an impossible delay.
         """
         properties, body = self._message(
-            worker_type, workitem, content_type, headers, delay_s, message_id, correlation_id, reply_to
+            worker_type,
+            workitem,
+            content_type=content_type,
+            headers=headers,
+            delay_s=delay_s,
+            message_id=message_id,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
         )
         self.connect()
         outbox = Outbox(self._session)
@@ -169,38 +175,25 @@ class Client:
         those before it are submitted, and some behind it may be.
         """
         submitted: list[Submitted] = []
-        self.submit_each(
-            worker_type,
-            workitems,
-            content_type=content_type,
-            headers=headers,
-            delay_s=delay_s,
-            reply_to=reply_to,
-            on_submitted=submitted.append,
-        )
+        options = {"content_type": content_type, "headers": headers, "delay_s": delay_s, "reply_to": reply_to}
+        self.submit_each(worker_type, ((workitem, options) for workitem in workitems), submitted.append)
         return submitted
 
     def submit_each(
         self,
         worker_type: str,
-        workitems: Iterable[Any],
-        *,
+        workitems: Iterable[tuple[Any, Mapping[str, Any]]],
         on_submitted: Callable[[Submitted], object],
-        content_type: str | None = None,
-        headers: Mapping[str, Any] | None = None,
-        delay_s: float | Callable[[], float] = 0.0,
-        reply_to: str | None = None,
     ) -> None:
-        """As `submit_many`, in flat memory: `on_submitted(submitted)` is called for each once it is confirmed, in order.
+        """As `submit_many`, in flat memory, for workitems each with keywords of `submit` of its own.
 
-        `delay_s` may be a function, which is asked for each workitem. However it ends, all that were not reported may
-        have been submitted, too: as many as are under way at a time.
+        `on_submitted(submitted)` is called for each in order, once it is confirmed. Where this ends with an error, some
+        of those that were not reported may have been submitted, too: as many as are under way at a time.
         """
         self.connect()
         outbox = Outbox(self._session)
-        for workitem in workitems:
-            wait_s = delay_s() if callable(delay_s) else delay_s
-            properties, body = self._message(worker_type, workitem, content_type, headers, wait_s, None, None, reply_to)
+        for workitem, options in workitems:
+            properties, body = self._message(worker_type, workitem, **options)
             self._publish(outbox, properties, body, partial(on_submitted, _submitted(properties)))
         outbox.settle()
 
@@ -208,12 +201,13 @@ class Client:
         self,
         of_type: str,
         workitem: Any,
-        content_type: str | None,
-        headers: Mapping[str, Any] | None,
-        delay_s: float,
-        message_id: str | None,
-        correlation_id: str | None,
-        reply_to: str | None,
+        *,
+        content_type: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        delay_s: float = 0.0,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
     ) -> tuple[Properties, bytes]:
         own: dict[str, Any] = {WORKER_TYPE: worker_type(of_type)}
         if not 0 <= delay_s * 1000 <= DELAY_LIMIT_MS:
@@ -230,9 +224,7 @@ class Client:
             reply_to=(self._reply_to if reply_to is None else reply_to) or None,
         ), body
 
-    def _publish(
-        self, outbox: Outbox, properties: Properties, body: bytes, confirmed: Callable[[], object]
-    ) -> None:
+    def _publish(self, outbox: Outbox, properties: Properties, body: bytes, confirmed: Callable[[], object]) -> None:
         private = properties.reply_to == self._private
         self._private_used = self._private_used or private
         needs = self._reply_queue() if private else None

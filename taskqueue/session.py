@@ -129,7 +129,7 @@ class _Sent:
     queues: Sequence[Queue]
     properties: Properties
     body: bytes
-    confirmed: Callable[[], None]
+    confirmed: Callable[[], object]
     done: bool = False
     refusal: str = ""
 
@@ -152,7 +152,13 @@ class Outbox:
         return len(self._order)
 
     def publish(
-        self, queue: Queue, properties: Properties, body: bytes, confirmed: Callable[[], None], *, needs: Queue | None = None
+        self,
+        queue: Queue,
+        properties: Properties,
+        body: bytes,
+        confirmed: Callable[[], object],
+        *,
+        needs: Queue | None = None,
     ) -> None:
         """Publish to `queue`, declaring it (and the queue that the message `needs`) where that has not been done.
 
@@ -192,9 +198,7 @@ class Outbox:
                 self._session.have(queue, deadline)
 
     def _send(self, sent: _Sent) -> None:
-        self._session.publisher.publish(
-            sent.queues[0].name, sent.properties, sent.body, partial(self._answered, sent)
-        )
+        self._session.publisher.publish(sent.queues[0].name, sent.properties, sent.body, partial(self._answered, sent))
 
     def _answered(self, sent: _Sent, published: Published) -> None:
         if published is Published.REFUSED:

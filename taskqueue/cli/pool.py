@@ -111,9 +111,7 @@ def read(path: Path = SOCKET) -> Pool:
     except (FileNotFoundError, ConnectionRefusedError):
         raise PoolUnavailable(f"{path}: no taskqueue-workerpool runs on this host") from None
     except PermissionError:
-        raise PoolUnavailable(
-            f"{path}: permission denied; expected root, or a member of the group taskqueue"
-        ) from None
+        raise PoolUnavailable(f"{path}: permission denied; expected root, or a member of the group taskqueue") from None
     except TimeoutError:
         raise PoolUnavailable(f"{path}: the workerpool did not answer within {_TIMEOUT_S:g} s") from None
     except OSError as error:
@@ -125,7 +123,7 @@ def read(path: Path = SOCKET) -> Pool:
 def parse(document: Mapping[str, Any]) -> Pool:
     """The document of the status socket; raises what a wrong one makes Python raise."""
     return Pool(
-        *(document[name] for name in ("version", "host", "pid", "state", "since", "now")),
+        **{name: document[name] for name in ("version", "host", "pid", "state", "since", "now")},
         groups=tuple(_group(each) for each in document["groups"]),
         document=document,
     )

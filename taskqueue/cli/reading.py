@@ -68,9 +68,9 @@ class Reading:
             for message in reading:
                 ...
 
-    It gives none where there is no such queue. Raises `BrokerUnavailable` where the connection is lost meanwhile: all that was
-    not taken is in its queue again. What is in hand is seen by no other consumer until the reading is closed; a broker
-    ends a reading of 30 minutes (`consumer_timeout`) that takes nothing.
+    It gives none where there is no such queue. Raises `BrokerUnavailable` where the connection is lost meanwhile: all
+    that was not taken is in its queue again. What is in hand is seen by no other consumer until the reading is closed;
+    the broker ends a reading that takes longer than its `consumer_timeout` (30 minutes).
     """
 
     def __init__(self, session: Session, count: Count, queue: str, *, limit: int | None, follow: bool) -> None:
