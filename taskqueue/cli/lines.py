@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from taskqueue.errors import TaskqueueError
 from taskqueue.session import Session
@@ -25,53 +26,51 @@ class Lines:
         self._session = session
         self._fd = fd
         self._stop = stop
-        self._readable = False
-        self.count = 0
-        """Lines that were given so far."""
+        self._waits = False
+        self._came = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        rest: list[bytes] = []
-        size = 0
-        with self._watched() as wait:
-            while wait() and (chunk := os.read(self._fd, _CHUNK)):
-                *whole, last = chunk.split(b"\n")
-                if whole:
-                    whole[0] = b"".join((*rest, whole[0]))
-                    rest, size = [], 0
-                rest.append(last)
-                size += len(last)
-                if size > LINE_LIMIT:
-                    raise TaskqueueError(f"line {self.count + len(whole) + 1} is longer than {LINE_LIMIT} bytes")
-                for line in whole:
-                    if self._stop():
-                        return
-                    self.count += 1
-                    yield line
-        last = b"".join(rest)
-        if last and not self._stop():
-            self.count += 1
-            yield last
-
-    @contextmanager
-    def _watched(self) -> Iterator[Callable[[], bool]]:
-        """Gives what waits until there is something to read; False where it is to stop."""
+    def __enter__(self) -> Self:
         loop = self._session.loop
         try:
             loop.add_handler(self._fd, self._on_readable, select.EPOLLIN | select.EPOLLONESHOT)
-        except PermissionError:  # a regular file: it is always readable
+            self._waits = True
+        except PermissionError:  # a regular file, which always has something to read
             loop.remove_handler(self._fd)
-            yield lambda: not self._stop()
-            return
-        try:
-            yield self._wait
-        finally:
-            loop.remove_handler(self._fd)
+        return self
 
-    def _wait(self) -> bool:
-        self._readable = False
-        self._session.loop.update_handler(self._fd, select.EPOLLIN | select.EPOLLONESHOT)
-        self._session.wait(lambda: self._readable or self._stop(), None)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._waits:
+            self._session.loop.remove_handler(self._fd)
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest: list[bytes] = []
+        size = number = 0
+        while self._readable() and (chunk := os.read(self._fd, _CHUNK)):
+            *whole, last = chunk.split(b"\n")
+            if whole:
+                whole[0] = b"".join((*rest, whole[0]))
+                rest, size = [], 0
+            for line in whole:
+                if self._stop():
+                    return
+                number += 1
+                yield line
+            rest.append(last)
+            size += len(last)
+            if size > LINE_LIMIT:
+                raise TaskqueueError(f"line {number + 1} is longer than {LINE_LIMIT} bytes")
+        if (line := b"".join(rest)) and not self._stop():
+            yield line
+
+    def _readable(self) -> bool:
+        """Wait until there is something to read; False where it is to stop."""
+        if self._waits:
+            self._came = False
+            self._session.loop.update_handler(self._fd, select.EPOLLIN | select.EPOLLONESHOT)
+            self._session.wait(lambda: self._came or self._stop(), None)
         return not self._stop()
 
     def _on_readable(self, fd: int, events: int) -> None:
-        self._readable = True
+        self._came = True

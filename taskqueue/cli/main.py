@@ -90,8 +90,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         _complain("interrupted")
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
+    except click.UsageError as error:
+        if error.message.startswith("Usage: "):  # a group without arguments: the message is its help
+            error.show()
+        else:
+            _complain(error.format_message(), error.ctx.command_path if error.ctx is not None else NAME)
         return error.exit_code
     except tuple(kind for kind, _ in STATUS) as error:
         for line in _lines(error):
@@ -108,8 +111,8 @@ def _lines(error: BaseException) -> Sequence[str]:
     return [str(error)]
 
 
-def _complain(line: str) -> None:
-    print(f"{NAME}: {safe(line)}", file=sys.stderr)
+def _complain(line: str, name: str = NAME) -> None:
+    print(f"{name}: {safe(line)}", file=sys.stderr)
 
 
 def _no_more_output() -> None:

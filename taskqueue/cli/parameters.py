@@ -59,7 +59,7 @@ def point_in_time(value: str) -> datetime:
 
 
 def header(reserved: Mapping[str, str]) -> Callable[[str], tuple[str, str]]:
-    """`name=value`, a header that is a text. `reserved` headers have an option or argument of their own, named there."""
+    """`name=value`, a header that is a text. `reserved`: headers that have an option of their own, and which."""
 
     def convert(value: str) -> tuple[str, str]:
         name, equals, text = value.partition("=")

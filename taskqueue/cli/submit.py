@@ -22,7 +22,7 @@ from taskqueue.cli.lines import Lines
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column
 from taskqueue.client import Client, Result, Submitted
-from taskqueue.errors import MalformedWorkitem, TaskqueueError, WorkitemFailed, WorkitemRefused
+from taskqueue.errors import MalformedWorkitem, ResultTimeout, TaskqueueError, WorkitemFailed, WorkitemRefused
 from taskqueue.message import DELAY, WORKER_TYPE
 from taskqueue.workitem import BYTES, JSON, TEXT, parse_json_value
 
@@ -142,8 +142,8 @@ def command(
         if wait and content is not None:
             return _submit_and_wait(operator, client, order, [content] * count, timeout_s)
         if content is None:
-            stdin = Lines(broker.session, sys.stdin.fileno(), lambda: broker.interrupts.came)
-            return _Submission(operator, broker, order, "line", None).run(client, stdin)
+            with Lines(broker.session, sys.stdin.fileno(), lambda: broker.interrupts.came) as stdin:
+                return _Submission(operator, broker, order, "line", None).run(client, stdin)
         return _Submission(operator, broker, order, "workitem", count).run(client, repeat(content, count))
 
 
@@ -267,7 +267,10 @@ def _submit_and_wait(
         status = 0
         for each in submitted:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            status |= _show_result(operator, client.wait(each, left_s))
+            try:
+                status |= _show_result(operator, client.wait(each, left_s))
+            except ResultTimeout:
+                raise ResultTimeout(f"no result of workitem {each.message_id} within {timeout_s:g} s") from None
         return status
     finally:
         client.close()
