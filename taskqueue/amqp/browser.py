@@ -112,9 +112,9 @@ class Browser:
         """Give back what was not settled, in order: of several consumers at once, the broker would not keep it.
 
         The broker answers neither this nor an ack. Where more than 32 of them are under way to a quorum queue it
-        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): what was settled
-        would be in the queue again. So let the queue have lost our consumers before `close`: it keeps a cancelled one as
-        long as anything of it is out, and counts it among its `others` (rabbit_fifo, query_stat).
+        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): they would be
+        in the queue again. So let the queue have lost our consumers before `close`: it keeps a cancelled one for as
+        long as anything of it is out, and counts it (rabbit_fifo, query_stat).
         """
         first = 1
         for last in (*self._runs, self._arrived) if self.is_open else ():
