@@ -1,4 +1,4 @@
-"""How things are shown: in a pipe, as JSON, on a terminal; and that nothing from outside reaches a terminal as it is."""
+"""How things are shown: in a pipe, as JSON, on a terminal; and that nothing hostile reaches a terminal as it is."""
 
 from __future__ import annotations
 
