@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pika
@@ -201,6 +201,17 @@ class Connection:
         """`host:port` of the broker that is used or tried."""
         host, port = self._hosts[self._host]
         return f"{host}:{port}"
+
+    @property
+    def untried(self) -> bool:
+        """Whether a host of the list was not tried since it was up last, or since the start."""
+        return self._tries_in_round < len(self._hosts)
+
+    @property
+    def server(self) -> Mapping[str, Any]:
+        """What the broker says of itself while it is up: `product`, `version`, `cluster_name`, … (AMQP 0-9-1,
+        connection.start, server-properties)."""
+        return self.pika.server_properties if self.is_up else {}
 
     @property
     def pika(self) -> Any:

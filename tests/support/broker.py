@@ -55,18 +55,20 @@ class PrivateBroker:
 
     `stop`, `kill` and `restart` keep ports and data, so that durable queues are there again afterwards.
 
-    For the nodes of a cluster: one `cookie` and one `epmd_port`, behind which, on loopback, the cluster's own epmd
-    answers for all; `config`, lines of rabbitmq.conf; an `address` in the network namespace that `inside` enters.
+    `config` are lines of rabbitmq.conf; `plugins` are enabled. For the nodes of a cluster: one `cookie` and one
+    `epmd_port`, behind which, on loopback, the cluster's own epmd answers for all; an `address` in the network
+    namespace that `inside` enters.
     """
 
     def __init__(
         self, directory: str | Path, *, cookie: str = "", config: str = "", epmd_port: int = 0,
-        address: str = LOOPBACK, inside: Sequence[str] = (),
+        address: str = LOOPBACK, inside: Sequence[str] = (), plugins: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.directory = Path(directory).absolute()
         self.port, self._dist_port, own_epmd_port = free_ports(3)
         self.address = address
         self.config = config
+        self._plugins = plugins
         self.node = f"taskqueue-{secrets.token_hex(4)}@{'localhost' if address == LOOPBACK else address}"
         self._cookie = cookie or secrets.token_hex(16)
         self._epmd_port = epmd_port or own_epmd_port
@@ -252,7 +254,7 @@ class PrivateBroker:
         cookie = self.directory / "home" / ".erlang.cookie"
         cookie.touch(0o600)
         cookie.write_text(self._cookie)
-        (self.directory / "enabled_plugins").write_text("[].\n")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         (self.directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = {self.address}:{self.port}\n"
             "log.console = false\n"

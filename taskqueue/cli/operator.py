@@ -1,0 +1,106 @@
+"""What every command of `taskqueue` is given (config, output, broker, pool), and the options that all of them take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskqueue import config, plugins
+from taskqueue.cli import pool
+from taskqueue.cli.broker import Broker
+from taskqueue.cli.management import Management
+from taskqueue.cli.show import Show
+from taskqueue.config import Settings
+
+
+@dataclass
+class Operator:
+    """One run of the command. Options may stand before the subcommand or behind it; the last one counts."""
+
+    config_path: Path | None = None
+    show: Show = field(default_factory=Show)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the config says; raises `ConfigError`. A file that was named must exist, the default one need not."""
+        return self.load()
+
+    def load(self) -> Settings:
+        """Read the config anew."""
+        path = str(self.config_path or config.DEFAULT_PATH)
+        return config.load(path, must_exist=self.config_path is not None)
+
+    @cached_property
+    def plugins(self) -> dict[str, plugins.Plugin]:
+        """The plugins that are installed, by worker type; none of them is imported."""
+        return plugins.installed()
+
+    def broker(self, **keywords: Any) -> Broker:
+        """A connection to the broker, to be entered with `with`."""
+        return Broker(self.settings.amqp, trouble=self.show.note, **keywords)
+
+    def management(self, broker: Broker) -> Management:
+        """The management API of the broker that `broker` is connected to; it may be absent."""
+        return Management(self.settings.amqp, broker.server.host, broker.server.cluster_name)
+
+    def pool(self, socket: Path | None = None) -> pool.Pool:
+        """What this host's workerpool says of itself; raises `PoolUnavailable`."""
+        return pool.read(socket or pool.SOCKET)
+
+
+Function = Callable[..., Any]
+
+
+def _set_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(Operator).config_path = value
+
+
+def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Operator).show.as_json = True
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    expose_value=False,
+    is_eager=True,
+    callback=_set_config,
+    help=f"Config file (default: {config.DEFAULT_PATH}).",
+)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_json,
+    help="Print JSON: one document, or one a line where output never ends.",
+)
+socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help=f"The workerpool's status socket (default: {pool.SOCKET}).",
+)
+"""For the commands that ask the pool; the value is passed as `socket`, None by default."""
+
+
+def operator_command(*, json: bool = True) -> Callable[[Function], Function]:
+    """Decorate the function of a command, below `@click.command`: it is given the `Operator`, and `-c` and `--json`.
+
+    `json=False` is for the one command whose own `--json` means something else.
+    """
+
+    def decorate(function: Function) -> Function:
+        wrapped: Function = click.pass_obj(function)
+        return config_option(json_option(wrapped) if json else wrapped)
+
+    return decorate
