@@ -36,7 +36,7 @@ _BROKER_HEADERS = frozenset({"x-death", "x-delivery-count", "x-acquired-count", 
 _BROKER_PREFIXES = ("x-first-death-", "x-last-death-")
 _OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION})
 
-_DEAD_HEADERS = ("x-dead-reason", "x-dead-detail", "x-dead-queue", "x-dead-at", "x-dead-host")
+DEAD_HEADERS = ("x-dead-reason", "x-dead-detail", "x-dead-queue", "x-dead-at", "x-dead-host")
 
 DETAIL_LIMIT = 8192
 """Characters of a traceback or reason kept in a header; AMQP frames are 128 KiB by default."""
@@ -192,7 +192,7 @@ def dead_letter(
 
 def reduced(letter: Properties) -> Properties:
     """A dead letter with no more than tells what it is and why: for where the broker does not take all of it."""
-    headers = {name: header(letter, name) for name in _DEAD_HEADERS}
+    headers = {name: header(letter, name) for name in DEAD_HEADERS}
     headers["x-dead-detail"] = shorten(headers["x-dead-detail"], 200)
     return Properties(letter.content_type, letter.content_encoding, headers, message_id=letter.message_id)
 

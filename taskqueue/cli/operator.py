@@ -14,7 +14,7 @@ from taskqueue import config, plugins
 from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
-from taskqueue.cli.show import Show
+from taskqueue.cli.show import Show, safe
 from taskqueue.config import Settings
 
 
@@ -42,7 +42,7 @@ class Operator:
 
     def broker(self, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`."""
-        return Broker(self.settings.amqp, trouble=self.show.note, **keywords)
+        return Broker(self.settings.amqp, **{"trouble": self.show.note, **keywords})
 
     def management(self, broker: Broker) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""
@@ -51,6 +51,12 @@ class Operator:
     def pool(self, socket: Path | None = None) -> pool.Pool:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""
         return pool.read(socket or pool.SOCKET)
+
+    def confirm(self, broker: Broker, question: str) -> None:
+        """Have a person say yes, or end the command."""
+        broker.interrupts.at_once = True
+        click.confirm(safe(question), abort=True, err=True)
+        broker.interrupts.at_once = False
 
 
 Function = Callable[..., Any]

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -61,6 +62,23 @@ def safe_lines(value: object) -> str:
     """`safe`, but for line ends and tabs: for tracebacks and bodies."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return "\n".join(safe(line.expandtabs()) for line in text.split("\n"))
+
+
+def moment(at_s: float) -> str:
+    """A Unix time in the local time zone, for people."""
+    return datetime.fromtimestamp(at_s).astimezone().isoformat(" ", "seconds")
+
+
+def span(seconds: float) -> str:
+    """How long something takes or took, in at most two units: `3.2s`, `5m 10s`, `2h 3m`, `4d 1h`."""
+    if seconds < 60:
+        return f"{max(seconds, 0.0):.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    size, unit, smaller, smaller_unit = next(each for each in _UNITS if seconds >= each[0])
+    whole, rest = divmod(seconds, size)
+    return f"{whole:.0f}{unit} {rest // smaller:.0f}{smaller_unit}"
+
+
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
 def _escaped(character: str) -> str:
