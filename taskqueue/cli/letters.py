@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import click
@@ -91,6 +92,7 @@ def selecting(*, all_option: bool) -> Callable[[Function], Function]:
     """Decorate the function of a command, below `@operator_command`: it is given a `Selection` as `selection`."""
 
     def decorate(function: Function) -> Function:
+        @wraps(function)  # with the options that it has already
         def selected(
             *arguments: Any,
             ids: Sequence[str],
@@ -136,7 +138,6 @@ def selecting(*, all_option: bool) -> Callable[[Function], Function]:
         decorated: Function = selected
         for option in reversed(options):
             decorated = option(decorated)
-        decorated.__doc__ = function.__doc__
         return decorated
 
     return decorate
