@@ -92,6 +92,7 @@ class Broker:
 
     def read(self, queue: str, *, limit: int | None = None, follow: bool = False) -> Reading:
         """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
+        self.session.open()
         return Reading(self.session, self.counts, queue, limit=limit, follow=follow)
 
     # -- changing

@@ -112,6 +112,7 @@ class Reading:
         while self._more():
             self._seen += 1
             self._in_hand = Message(self._arrived.popleft())
+            self._browser.looked_at()
             yield self._in_hand
             self._let_go()
 
