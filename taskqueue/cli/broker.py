@@ -6,6 +6,7 @@ It looks without making or taking anything; what changes the broker is only what
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -94,6 +95,10 @@ class Broker:
         """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
         self.session.open()
         return Reading(self.session, self.counts, queue, limit=limit, follow=follow)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, while the connection is kept alive."""
+        self.session.wait(lambda: False, time.monotonic() + seconds)
 
     # -- changing
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from taskqueue import config, plugins
+from taskqueue import config, plugins, topology
 from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
@@ -39,6 +39,13 @@ class Operator:
     def plugins(self) -> dict[str, plugins.Plugin]:
         """The plugins that are installed, by worker type; none of them is imported."""
         return plugins.installed()
+
+    def results_of(self, worker_type: str | None = None) -> list[str]:
+        """The queues that results go to: of all groups here, or of one worker type, whether it is installed or not."""
+        types = self.plugins.keys() if worker_type is None else {*self.plugins, worker_type}
+        groups = self.settings.groups(types)
+        named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
+        return sorted(named) or [topology.RESULTS]
 
     def broker(self, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`."""

@@ -217,9 +217,35 @@ class Show:
 
             yield advance
 
+    @contextmanager
+    def in_place(self) -> Iterator[Callable[[Callable[[], None]], None]]:
+        """For what is shown again and again: `redraw(draw)` has what `draw()` shows take the place of what was there.
+
+        In a pipe one comes behind the other, an empty line between; with `--json` a document a line.
+        """
+        if self.as_json or not self.on_terminal:
+
+            def follow(draw: Callable[[], None]) -> None:
+                draw()
+                self.line("")
+
+            yield follow
+            return
+        console = self.console
+        with console.screen(hide_cursor=True):
+
+            def redraw(draw: Callable[[], None]) -> None:
+                with console.capture() as captured:
+                    draw()
+                lines = captured.get().rstrip("\n").split("\n")[: console.height]
+                self._out.write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+                self._out.flush()
+
+            yield redraw
+
     @property
     def console(self) -> Console:
-        """Rich's console on standard output, for what only a terminal can show (`--watch`)."""
+        """Rich's console on standard output."""
         return self._console("out")
 
     # -- inside

@@ -46,7 +46,7 @@ def bury_many(amqp: PlainAmqp, count: int, **said: Any) -> list[str]:
             yield message_id.encode(), {"message_id": message_id, "content_type": "text/plain", "headers": told}
 
     amqp.submit_many(messages(), DEAD)
-    wait_for(lambda: amqp.depth(DEAD) == before + count, 30, "all are ready")
+    wait_for(lambda: amqp.depth(DEAD) == before + count, 90, "all are ready")
     return ids
 
 

@@ -43,7 +43,7 @@ TIERS = (
     {"cli.reading", "cli.lines"},
     {"cli.broker"},
     {"cli.operator", "cli.editing"},
-    {"cli.letters"},
+    {"cli.letters", "cli.overview"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
