@@ -129,6 +129,15 @@ def delay_left_ms(properties: Properties, now_ms: int) -> tuple[int, int]:
     return min(left_ms, max(0, due_ms - now_ms)), due_ms
 
 
+def off_rung(properties: Properties, now_ms: int) -> Properties:
+    """What a delayed workitem carries when it is taken off its rung before its time, to be sent to the rung for what is
+    left by whoever sends workitems from rung to rung."""
+    due_ms = header(properties, DELAY_DUE)
+    if not isinstance(due_ms, int):
+        return properties
+    return properties._replace(headers={**(properties.headers or {}), DELAY: max(0, due_ms - now_ms)})
+
+
 def on_ladder(properties: Properties, target: str, left_ms: int, due_ms: int) -> Properties:
     """What a workitem carries on the delay ladder: where it goes at last, what is left after this rung, and when its
     time will have come (Unix time in milliseconds)."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.cli.interrupts import Interrupts
-from taskqueue.cli.reading import Reading
+from taskqueue.cli.reading import Reading, Renewal
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.message import Properties
 from taskqueue.session import Outbox, Session
@@ -91,10 +91,12 @@ class Broker:
         """`counts` of each."""
         return {queue: self.counts(queue) for queue in queues}
 
-    def read(self, queue: str, *, limit: int | None = None, follow: bool = False) -> Reading:
+    def read(
+        self, queue: str, *, limit: int | None = None, follow: bool = False, renew: Renewal | None = None
+    ) -> Reading:
         """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
         self.session.open()
-        return Reading(self.session, self.counts, queue, limit=limit, follow=follow)
+        return Reading(self.session, self.counts, queue, limit=limit, follow=follow, renew=renew)
 
     def pause(self, seconds: float) -> None:
         """Let time pass, while the connection is kept alive."""

@@ -24,6 +24,7 @@ COMMANDS = {
     "submit": "submit",
     "status": "status",
     "results": "results",
+    "why": "why",
     "dead": "dead",
     "purge": "purge",
 }

@@ -47,6 +47,10 @@ class Operator:
         named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
         return sorted(named) or [topology.RESULTS]
 
+    def worker_types(self, seen: pool.Pool | None = None) -> set[str]:
+        """The worker types that are known here: of plugins that are installed, and of groups of the pool."""
+        return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
+
     def broker(self, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`."""
         return Broker(self.settings.amqp, **{"trouble": self.show.note, **keywords})
@@ -99,7 +103,7 @@ json_option = click.option(
 )
 socket_option = click.option(
     "--socket",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="PATH",
     help=f"The workerpool's status socket (default: {pool.SOCKET}).",
 )

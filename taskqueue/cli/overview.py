@@ -88,10 +88,10 @@ def see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
             QueueState(
                 name,
                 counts.ready,
-                known and known.unacked,
+                known.unacked if known else None,
                 counts.consumers,
-                known and known.publish_rate,
-                known and known.deliver_rate,
+                known.publish_rate if known else None,
+                known.deliver_rate if known else None,
             )
         )
     overview.queues += _together(broker, figures)
@@ -102,16 +102,14 @@ def see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
 
 def _names(operator: Operator, pool: Pool | None, figures: dict[str, QueueFigures] | None) -> list[str]:
     """The queues with a row of their own. AMQP cannot list them: they are those of the worker types that are known."""
-    types = {*operator.plugins, *(group.worker_type for group in (pool.groups if pool else ()))}
-    workers = {topology.WORKER_PREFIX + worker_type for worker_type in types}
+    workers = {topology.WORKER_PREFIX + worker_type for worker_type in operator.worker_types(pool)}
     workers |= {name for name in figures or () if name.startswith(topology.WORKER_PREFIX)}
     return [topology.INGRESS, *sorted(workers), *sorted({*operator.results_of(), topology.RESULTS}), topology.DEAD]
 
 
 def _together(broker: Broker, figures: dict[str, QueueFigures] | None) -> Iterable[QueueState]:
     """Rows for delays, and for the leases of long tasks, whose names only the management plugin knows."""
-    rungs = range(topology.LOWEST_RUNG, topology.HIGHEST_RUNG + 1)
-    names = [topology.DELAY_STEP, *(topology.rung(exponent).name for exponent in rungs)]
+    names = [queue.name for queue in topology.ladder()]
     found = [counts for counts in broker.counts_of(names).values() if counts is not None]
     if found:
         yield QueueState(DELAYED, sum(counts.ready for counts in found), None, None, None, None)

@@ -132,7 +132,7 @@ class Show:
         if not self.on_terminal:
             self._line("\t".join(cells), flush=True)
             return
-        styles = [column.styles.get(cell, column.style) for column, cell in zip(columns, row, strict=True)]
+        styles = [_style(column, cell) for column, cell in zip(columns, row, strict=True)]
         self._print(self._aligned(columns, cells, styles))
 
     def fields(self, pairs: Mapping[str, Cell], *, title: str = "") -> None:
