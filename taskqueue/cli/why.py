@@ -89,8 +89,8 @@ def command(operator: Operator, message_id: str, worker_type: str | None, socket
         for hint in hints:
             operator.show.note(hint)
         raise TaskqueueError(
-            f"workitem {message_id} was not found: a worker or dispatcher has it at hand, its result was taken, or there "
-            "was none of that id"
+            f"workitem {message_id} was not found: a worker or dispatcher has it at hand, its result was taken, or "
+            "there was none of that id"
         )
 
 
