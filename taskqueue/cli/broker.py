@@ -132,6 +132,8 @@ class Broker:
         question(queue, answers.append, errors.append)
         if not session.wait(lambda: answers or errors, session.deadline()):
             raise BrokerUnavailable(f"{session.connection.host}: no answer for queue {queue}")
+        if errors and session.connection.blocked:
+            raise BrokerUnavailable(f"{session.connection.host}: it takes no messages (memory or disk alarm)")
         if errors:
             raise errors[0]
         return answers[0]

@@ -31,6 +31,7 @@ _WINDOW = 200
 _KEPT = 10 * _WINDOW
 """Of the letters that were replayed last, so many are remembered: the broker may not have read their acks when the
 connection was cut. It had read those of all before what it confirmed last, as they came on the same connection."""
+_ANSWER_S = 1.0
 
 _REPLAYED = (Column("id"), Column("worker_type", "type"), Column("queue"))
 
@@ -116,7 +117,7 @@ class _Replay:
         self._passed = 0
         """How many it has gone through, for the progress bar."""
         self._missing = set(selection.ids)
-        self._under_way = 0
+        self._under_way: dict[Message, _Key] = {}
         self._replayed = 0
         self._recent: OrderedDict[_Key, None] = OrderedDict()
         self._left: Counter[str] = Counter()
@@ -144,7 +145,7 @@ class _Replay:
 
     def _tell(self) -> int:
         """Say how far it came; 1 where it is not known of all."""
-        doubtful = len(self._doubtful) + self._under_way
+        doubtful = len({*self._doubtful, *self._under_way.values()})
         ended = self._interrupts.came and self._passed < self._expected
         if self._quiet or ended or doubtful:
             text = f"{self._replayed} dead letters were replayed"
@@ -153,8 +154,8 @@ class _Replay:
             self._show.note("all others are dead letters as before")
         if doubtful:
             self._show.note(
-                f"of {doubtful} it is not known: the connection was lost before the broker's answer. They stay dead "
-                "letters; see what `taskqueue why ID` says of each before it is replayed again"
+                f"of {doubtful} it is not known: the broker's answer did not come, or was lost with the connection. "
+                "They stay dead letters; see what `taskqueue why ID` says of each before it is replayed again"
             )
         return 1 if doubtful else 0
 
@@ -177,7 +178,9 @@ class _Replay:
                             advance(1)
                 self._settle(0)
         except BrokerUnavailable as error:
-            if self._replayed == before or self._interrupts.came:
+            # that the connection was lost is told in the next turn; of what has no answer even then nothing is known
+            self._session.wait(lambda: not self._under_way, time.monotonic() + _ANSWER_S)
+            if self._under_way or self._replayed == before or self._interrupts.came:
                 raise
             self._show.note(f"{error}; going on")
             return False
@@ -246,7 +249,7 @@ class _Replay:
         if self._interrupts.came or not message.delivery.held:
             return False
         message.claim()
-        self._under_way += 1
+        self._under_way[message] = key
         self._session.publisher.publish(
             queue.name, workitem.properties, workitem.body, partial(self._answered, message, letter, key, queue)
         )
@@ -260,11 +263,11 @@ class _Replay:
 
     def _settle(self, left: int) -> None:
         """Wait until at most `left` letters have no answer."""
-        if not self._session.wait(lambda: self._under_way <= left, self._session.deadline()):
+        if not self._session.wait(lambda: len(self._under_way) <= left, self._session.deadline()):
             self._session.unavailable()
 
     def _answered(self, message: Message, letter: Letter, key: _Key, queue: Queue, published: Published) -> None:
-        self._under_way -= 1
+        del self._under_way[message]
         if published is Published.CONFIRMED:
             self._recent[key] = None
             if len(self._recent) > _KEPT:

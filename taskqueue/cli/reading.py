@@ -135,7 +135,13 @@ class Reading:
         return None if self._wanted == math.inf else int(self._wanted)
 
     def close(self) -> None:
-        """Give back all that was not taken; returns when the broker has it."""
+        """Give back all that was not taken; returns when the broker has it.
+
+        A broker that takes no messages does not hear of it before the connection ends: it is not waited for.
+        """
+        if self._session.connection.blocked:
+            self._browser.close()
+            return
         if not self._ended:
             stopped: list[bool] = []
             self._browser.stop(lambda: stopped.append(True))
