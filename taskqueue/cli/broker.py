@@ -95,7 +95,6 @@ class Broker:
         self, queue: str, *, limit: int | None = None, follow: bool = False, renew: Renewal | None = None
     ) -> Reading:
         """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
-        self.session.open()
         return Reading(self.session, self.counts, queue, limit=limit, follow=follow, renew=renew)
 
     def pause(self, seconds: float) -> None:

@@ -28,9 +28,9 @@ from taskqueue.topology import DEAD, Queue
 
 _WINDOW = 200
 """Letters under way without a confirm: so many, at most, are in doubt when the connection is cut."""
-_KEPT = 10 * _WINDOW
-"""Of the letters that were replayed last, so many are remembered: the broker may not have read their acks when the
-connection was cut. It had read those of all before what it confirmed last, as they came on the same connection."""
+_KEPT = 20_000
+"""Of the letters that were replayed last, so many are remembered: where the connection was cut the broker may not have
+read their acks, or have kept them for when the queue would be less busy, and forgotten them."""
 _ANSWER_S = 1.0
 
 _REPLAYED = (Column("id"), Column("worker_type", "type"), Column("queue"))

@@ -198,7 +198,7 @@ def test_listing_again_and_again_loses_nothing(stage: Stage) -> None:
     for _ in range(25):
         assert sorted(ids(stage)) == sorted(buried)
     assert stage.amqp.depth(DEAD) == 40
-    assert {each.body.decode() for each in stage.amqp.take_many(DEAD, 40)} == set(buried)
+    assert {each.properties.message_id for each in stage.amqp.take_many(DEAD, 40)} == set(buried)
 
 
 def test_show_everything_that_a_letter_says(graves: Stage) -> None:
@@ -552,9 +552,9 @@ def test_ctrl_c_in_the_middle_of_a_drop(graves: Stage) -> None:
         for _ in range(1000):
             process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        assert process.returncode == 130
-    count = 999 + len(out.splitlines())
+        count = 999 + len(process.stdout.readlines())
+        err = process.stderr.read()
+        assert process.wait(60) == 130
     said = [line for line in err.splitlines() if line]
     assert said == [f"taskqueue: {count} dead letters were dropped", "taskqueue: interrupted"]
     _, left = where_all_are(graves, buried[count:])
