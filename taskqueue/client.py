@@ -258,20 +258,24 @@ class Client:
         return self._results.pop(submitted.message_id)
 
     def _on_reply(self, delivery: Delivery) -> None:
-        properties = delivery.properties
-        try:
-            value = decode(delivery.body, properties.content_type, properties.content_encoding)
-        except MalformedWorkitem:  # not from a worker: anyone may publish to a queue
-            value = delivery.body
-        result = Result(
-            message_id=str(header(properties, "task_id") or properties.correlation_id),
-            status=str(header(properties, "status")),
-            value=value,
-            content_type=properties.content_type,
-            headers=properties.headers or {},
-        )
+        result = read_result(delivery.properties, delivery.body)
         self._results[result.message_id] = result
         delivery.settle()
+
+
+def read_result(properties: Properties, body: bytes) -> Result:
+    """What a message in a queue of results says."""
+    try:
+        value = decode(body, properties.content_type, properties.content_encoding)
+    except MalformedWorkitem:  # not from a worker: anyone may publish to a queue
+        value = body
+    return Result(
+        message_id=str(header(properties, "task_id") or properties.correlation_id),
+        status=str(header(properties, "status")),
+        value=value,
+        content_type=properties.content_type,
+        headers=properties.headers or {},
+    )
 
 
 def _session(url: str | None, timeout_s: float) -> Session:

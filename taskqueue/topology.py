@@ -84,6 +84,11 @@ def rung(exponent: int) -> Queue:
     return Queue(f"{DELAY_PREFIX}{exponent:02d}", _quorum({"x-message-ttl": 2**exponent}, dead_letters_to=DELAY_STEP))
 
 
+def ladder() -> tuple[Queue, ...]:
+    """All queues in which delayed workitems wait."""
+    return (delay_step(), *(rung(exponent) for exponent in range(LOWEST_RUNG, HIGHEST_RUNG + 1)))
+
+
 def lease(name: str, worker_type: str, amqp: AmqpSettings) -> Queue:
     """What one listener is running for long: private to it, let go to its worker queue when the listener is gone."""
     arguments = {"x-message-ttl": LEASE_TTL_MS, "x-expires": LEASE_EXPIRES_MS}

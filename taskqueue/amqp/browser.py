@@ -23,6 +23,8 @@ from taskqueue.topology import Queue
 
 _BATCH = (100, 10_000)
 """Prefetch of the first consumer and of the last; doubled each time."""
+_BATCH_BYTES = 32 * 1024 * 1024
+"""Bodies that may be under way to us at once, about: what has arrived lies in memory until it is looked at."""
 
 
 class Browser:
@@ -53,6 +55,8 @@ class Browser:
         """A consumer has no answer yet; RabbitMQ 3.10 closes the connection when such a one is cancelled."""
         self._granted = 0
         self._arrived = 0
+        self._looked = 0
+        self._bytes = 0
         self._settled = 0
         self._settled_tags = bytearray()
         """A bit for each delivery tag."""
@@ -92,6 +96,11 @@ class Browser:
     def _is_settled(self, tag: int) -> bool:
         byte, bit = divmod(tag, 8)
         return bool(self._settled_tags[byte] >> bit & 1)
+
+    def looked_at(self) -> None:
+        """Say of a delivery that was handed over that it does not lie in memory any more: there is room for others."""
+        self._looked += 1
+        self._grow()
 
     def stop(self, done: Callable[[], None]) -> None:
         """Take no more; `done` once all that was under way was handed over. Not called where it has ended."""
@@ -159,12 +168,14 @@ class Browser:
             self._grow()
 
     def _grow(self) -> None:
-        """Grant more once half of the last batch has come."""
-        if self._starting or self._stopping:
+        """Grant more once half of the last batch was looked at."""
+        if self._starting or self._stopping or not self.is_open:
             return
         smallest, largest = _BATCH
+        if self._bytes:
+            largest = max(smallest, min(largest, _BATCH_BYTES * self._arrived // self._bytes))
         batch = int(min(max(smallest, self._granted), largest, self._wanted - self._arrived - self._free))
-        if batch > 0 and self._free <= batch // 2:
+        if batch > 0 and self._free + self._arrived - self._looked <= batch // 2:
             name = f"taskqueue-{next(self._names)}"
             self._consumers.append(name)
             self._granted += batch
@@ -206,6 +217,7 @@ class Browser:
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is self._channel:
             self._arrived += 1
+            self._bytes += len(body)
             if method.consumer_tag != self._last_consumer:
                 self._last_consumer = method.consumer_tag
                 if self._arrived > 1:
@@ -214,7 +226,6 @@ class Browser:
                 self._settled_tags.extend(bytes(1024))
             ours, fault = from_pika(properties)
             self._arrivals.append(Delivery(self, method.delivery_tag, 1, ours, body, method.redelivered, fault))
-            self._grow()
 
     def _closed(self, channel: Any, error: BaseException) -> None:
         if channel is not self._channel or not self._connection.is_up or not self._connection.pika.is_open:

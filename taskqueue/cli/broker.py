@@ -6,13 +6,14 @@ It looks without making or taking anything; what changes the broker is only what
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.cli.interrupts import Interrupts
-from taskqueue.cli.reading import Reading
+from taskqueue.cli.reading import Reading, Renewal
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.message import Properties
 from taskqueue.session import Outbox, Session
@@ -90,9 +91,15 @@ class Broker:
         """`counts` of each."""
         return {queue: self.counts(queue) for queue in queues}
 
-    def read(self, queue: str, *, limit: int | None = None, follow: bool = False) -> Reading:
+    def read(
+        self, queue: str, *, limit: int | None = None, follow: bool = False, renew: Renewal | None = None
+    ) -> Reading:
         """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
-        return Reading(self.session, self.counts, queue, limit=limit, follow=follow)
+        return Reading(self.session, self.counts, queue, limit=limit, follow=follow, renew=renew)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, while the connection is kept alive."""
+        self.session.wait(lambda: False, time.monotonic() + seconds)
 
     # -- changing
 
@@ -124,6 +131,8 @@ class Broker:
         question(queue, answers.append, errors.append)
         if not session.wait(lambda: answers or errors, session.deadline()):
             raise BrokerUnavailable(f"{session.connection.host}: no answer for queue {queue}")
+        if errors and session.connection.blocked:
+            raise BrokerUnavailable(f"{session.connection.host}: it takes no messages (memory or disk alarm)")
         if errors:
             raise errors[0]
         return answers[0]

@@ -20,6 +20,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.came = False
         self.deferred = False
+        self.at_once = False
+        """A person is being asked: the first raises, too."""
         self._raised = False
         self._before: Callable[..., Any] | int | None = None
 
@@ -42,7 +44,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _interrupted(self, signum: int, frame: FrameType | None) -> None:
-        if self.came:
+        if self.came or self.at_once:
             self._raised = True
             raise KeyboardInterrupt
         self.came = True

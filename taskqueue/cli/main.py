@@ -22,6 +22,11 @@ from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, Resu
 
 COMMANDS = {
     "submit": "submit",
+    "status": "status",
+    "results": "results",
+    "why": "why",
+    "dead": "dead",
+    "purge": "purge",
 }
 """Subcommands, and the module of `taskqueue.cli` whose `command` each is; in the order in which help shows them."""
 

@@ -85,6 +85,13 @@ class Management:
         found = self._get("nodes") if self._is_ours() else None
         return [_node(each) for each in found] if isinstance(found, list) else None
 
+    def connections(self) -> list[str] | None:
+        """The names that the clients of our virtual host have given to their connections."""
+        found = self._get(f"vhosts/{self._vhost}/connections") if self._is_ours() else None
+        if not isinstance(found, list):
+            return None
+        return [str(each.get("client_properties", {}).get("connection_name", "")) for each in found]
+
     def _is_ours(self) -> bool:
         if self._ours is None:
             self._ours = self.overview() is not None

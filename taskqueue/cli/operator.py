@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from taskqueue import config, plugins
+from taskqueue import config, plugins, topology
 from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
-from taskqueue.cli.show import Show
+from taskqueue.cli.show import Show, safe
 from taskqueue.config import Settings
 
 
@@ -40,9 +40,20 @@ class Operator:
         """The plugins that are installed, by worker type; none of them is imported."""
         return plugins.installed()
 
+    def results_of(self, worker_type: str | None = None) -> list[str]:
+        """The queues that results go to: of all groups here, or of one worker type, whether it is installed or not."""
+        types = self.plugins.keys() if worker_type is None else {*self.plugins, worker_type}
+        groups = self.settings.groups(types)
+        named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
+        return sorted(named) or [topology.RESULTS]
+
+    def worker_types(self, seen: pool.Pool | None = None) -> set[str]:
+        """The worker types that are known here: of plugins that are installed, and of groups of the pool."""
+        return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
+
     def broker(self, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`."""
-        return Broker(self.settings.amqp, trouble=self.show.note, **keywords)
+        return Broker(self.settings.amqp, **{"trouble": self.show.note, **keywords})
 
     def management(self, broker: Broker) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""
@@ -51,6 +62,12 @@ class Operator:
     def pool(self, socket: Path | None = None) -> pool.Pool:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""
         return pool.read(socket or pool.SOCKET)
+
+    def confirm(self, broker: Broker, question: str) -> None:
+        """Have a person say yes, or end the command."""
+        broker.interrupts.at_once = True
+        click.confirm(safe(question), abort=True, err=True)
+        broker.interrupts.at_once = False
 
 
 Function = Callable[..., Any]
@@ -86,7 +103,7 @@ json_option = click.option(
 )
 socket_option = click.option(
     "--socket",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="PATH",
     help=f"The workerpool's status socket (default: {pool.SOCKET}).",
 )

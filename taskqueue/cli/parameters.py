@@ -39,6 +39,14 @@ def duration(value: str) -> float:
         raise BadParameter(str(error)) from None
 
 
+def rate(value: str) -> float:
+    """So many a second, written `100`, `100/s`, `30/m`, `10/h`."""
+    found = re.fullmatch(r"(\d{1,9})(?:/([smh]))?", value)
+    if found is None or int(found[1]) == 0:
+        raise BadParameter(f"{value!r:.80} is not a rate; expected such as 100/s, 30/m or 10/h")
+    return int(found[1]) / {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
+
+
 def point_in_time(value: str) -> datetime:
     """A time to come: ISO 8601, local where it names no zone; or a time of day, the next one."""
     now = datetime.now().astimezone()

@@ -35,6 +35,9 @@ _BUSY_S = 300.0
 """A queue that says nothing for so long is given up."""
 
 Count = Callable[[str], Counts | None]
+Renewal = Callable[[Properties], tuple[str, Properties]]
+"""Which queue the copy of a message is put into, and what it carries: in another than its own, where being the last
+there would change what becomes of it."""
 
 
 class Message:
@@ -79,8 +82,18 @@ class Reading:
     the broker ends a reading that takes longer than its `consumer_timeout` (30 minutes).
     """
 
-    def __init__(self, session: Session, count: Count, queue: str, *, limit: int | None, follow: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        count: Count,
+        queue: str,
+        *,
+        limit: int | None,
+        follow: bool,
+        renew: Renewal | None = None,
+    ) -> None:
         self.queue = queue
+        self._renewal = renew or (lambda properties: (queue, properties))
         self._session = session
         self._count = count
         self._follow = follow
@@ -112,6 +125,7 @@ class Reading:
         while self._more():
             self._seen += 1
             self._in_hand = Message(self._arrived.popleft())
+            self._browser.looked_at()
             yield self._in_hand
             self._let_go()
 
@@ -121,7 +135,13 @@ class Reading:
         return None if self._wanted == math.inf else int(self._wanted)
 
     def close(self) -> None:
-        """Give back all that was not taken; returns when the broker has it."""
+        """Give back all that was not taken; returns when the broker has it.
+
+        A broker that takes no messages does not hear of it before the connection ends: it is not waited for.
+        """
+        if self._session.connection.blocked:
+            self._browser.close()
+            return
         if not self._ended:
             stopped: list[bool] = []
             self._browser.stop(lambda: stopped.append(True))
@@ -204,10 +224,12 @@ class Reading:
             return
         self._renewing += 1
         properties = delivery.properties
-        copy = properties._replace(
-            headers=clean(properties.headers, own=False) or None, message_id=properties.message_id or new_id()
+        queue, copy = self._renewal(
+            properties._replace(
+                headers=clean(properties.headers, own=False) or None, message_id=properties.message_id or new_id()
+            )
         )
-        self._session.publisher.publish(self.queue, copy, delivery.body, partial(self._renewed, delivery))
+        self._session.publisher.publish(queue, copy, delivery.body, partial(self._renewed, delivery))
         self._wait(lambda: self._renewing < _RENEWALS or self._ended, "copies are not confirmed")
 
     def _renewed(self, delivery: Delivery, published: Published) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -61,6 +62,23 @@ def safe_lines(value: object) -> str:
     """`safe`, but for line ends and tabs: for tracebacks and bodies."""
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return "\n".join(safe(line.expandtabs()) for line in text.split("\n"))
+
+
+def moment(at_s: float) -> str:
+    """A Unix time in the local time zone, for people."""
+    return datetime.fromtimestamp(at_s).astimezone().isoformat(" ", "seconds")
+
+
+def span(seconds: float) -> str:
+    """How long something takes or took, in at most two units: `3.2s`, `5m 10s`, `2h 3m`, `4d 1h`."""
+    if seconds < 60:
+        return f"{max(seconds, 0.0):.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    size, unit, smaller, smaller_unit = next(each for each in _UNITS if seconds >= each[0])
+    whole, rest = divmod(seconds, size)
+    return f"{whole:.0f}{unit} {rest // smaller:.0f}{smaller_unit}"
+
+
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
 def _escaped(character: str) -> str:
@@ -114,7 +132,7 @@ class Show:
         if not self.on_terminal:
             self._line("\t".join(cells), flush=True)
             return
-        styles = [column.styles.get(cell, column.style) for column, cell in zip(columns, row, strict=True)]
+        styles = [_style(column, cell) for column, cell in zip(columns, row, strict=True)]
         self._print(self._aligned(columns, cells, styles))
 
     def fields(self, pairs: Mapping[str, Cell], *, title: str = "") -> None:
@@ -199,9 +217,35 @@ class Show:
 
             yield advance
 
+    @contextmanager
+    def in_place(self) -> Iterator[Callable[[Callable[[], None]], None]]:
+        """For what is shown again and again: `redraw(draw)` has what `draw()` shows take the place of what was there.
+
+        In a pipe one comes behind the other, an empty line between; with `--json` a document a line.
+        """
+        if self.as_json or not self.on_terminal:
+
+            def follow(draw: Callable[[], None]) -> None:
+                draw()
+                self.line("")
+
+            yield follow
+            return
+        console = self.console
+        with console.screen(hide_cursor=True):
+
+            def redraw(draw: Callable[[], None]) -> None:
+                with console.capture() as captured:
+                    draw()
+                lines = captured.get().rstrip("\n").split("\n")[: console.height]
+                self._out.write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[K\x1b[J")
+                self._out.flush()
+
+            yield redraw
+
     @property
     def console(self) -> Console:
-        """Rich's console on standard output, for what only a terminal can show (`--watch`)."""
+        """Rich's console on standard output."""
         return self._console("out")
 
     # -- inside

@@ -29,6 +29,7 @@ TIERS = (
         "worker",
     },
     {"message", "plugins", "config", "daemon"},
+    {"letter"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.frames"},
     {"amqp.connection", "serving", "group"},
@@ -42,7 +43,8 @@ TIERS = (
     {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters"},
     {"cli.reading", "cli.lines"},
     {"cli.broker"},
-    {"cli.operator"},
+    {"cli.operator", "cli.editing"},
+    {"cli.letters", "cli.overview"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
