@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskqueue import inifile, kinds
 from taskqueue.errors import ConfigError
@@ -97,11 +97,25 @@ class _Section:
         workers = self.values.get("workers")
         return workers if isinstance(workers, tuple) else ()
 
+    def settles(self, key: str) -> bool:
+        """A type's `workers` that names instances says nothing of how many each has."""
+        return key != "workers" or not self.instances
+
     def fault(self, text: str, key: str = "") -> Fault:
         return Fault(*self.at[key], f"[{self.name}] {key}: {text}" if key else f"[{self.name}]: {text}")
 
 
 _Sections = Mapping[str, _Section]
+
+
+class Said(NamedTuple):
+    """A value in force, and where it was said: `path:line`, the environment variable, or nowhere: "" for a default."""
+
+    key: str
+    kind: str
+    """The kind of value, as in the configspec; "" for a key that only the plugin knows, whose value is text."""
+    value: Any
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +128,61 @@ class Settings:
     logging: LoggingSettings
     warnings: tuple[str, ...]
     _sections: _Sections = field(repr=False)
+    _ours: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """The values of each section of taskqueue's own, as its configspec has them."""
+    _from_url: frozenset[str]
+    """The keys of [amqp] that the environment has said."""
 
     def groups(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """The groups to run, of the plugins `installed` and chosen by `[workerpool] plugins`, sorted by type.
 
         Groups with no workers are left out. Raises ConfigError for sections that are wrong given what is installed.
         """
+        every = self.every_group(installed)
+        return tuple(group for group in every if group.workers and self.is_chosen(group.worker_type))
+
+    def every_group(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
+        """As `groups`, with those that are not to run."""
         types = sorted(set(installed))
         _refuse(_section_faults(self._sections, types, known=True))
-        wanted = [name for name in types if self.workerpool.plugins is None or name in self.workerpool.plugins]
-        return tuple(group for name in wanted for group in self._groups_of(name) if group.workers)
+        return tuple(group for name in types for group in self._groups_of(name))
+
+    def is_chosen(self, worker_type: str) -> bool:
+        """Whether `[workerpool] plugins` lets this type run."""
+        return self.workerpool.plugins is None or worker_type in self.workerpool.plugins
+
+    def types(self) -> tuple[str, ...]:
+        """The worker types that have a section, whether or not they are installed."""
+        claimed = {f"{name}_{each}" for name, section in self._sections.items() for each in section.instances}
+        return tuple(sorted(self._sections.keys() - claimed - {*RESERVED, "DEFAULT"}))
+
+    def files(self) -> tuple[str, ...]:
+        """The files that have a section, in the order in which they were read."""
+        return tuple(dict.fromkeys(path for section in self._sections.values() for path, _line in section.at.values()))
+
+    def said(self, section: str) -> tuple[Said, ...]:
+        """What holds in one of the `RESERVED` sections. The password is among it."""
+        at = self._sections.get(section, _Section(section)).at
+        return tuple(
+            Said(key, kind, self._ours[section][key], URL_VARIABLE if self._is_of_url(section, key) else _at(at, key))
+            for key, kind in KEYS[section].items()
+        )
+
+    def said_of_group(self, worker_type: str, instance: str | None = None) -> tuple[Said, ...]:
+        """What holds for a group, of the type `DEFAULT` for one that has no section, and where each value was said."""
+        values, own = _effective(self._sections, worker_type, instance)
+        where: dict[str, str] = {}
+        for layer in _layers(self._sections, worker_type, instance):
+            where |= {key: _at(layer.at, key) for key in (*layer.values, *layer.own) if layer.settles(key)}
+        known = (Said(key, kind, values[key], where.get(key, "")) for key, kind in KEYS["group"].items())
+        return (*known, *(Said(key, "", value, where[key]) for key, value in own.items()))
+
+    def sections_of(self, worker_type: str, instance: str | None = None) -> tuple[str, ...]:
+        """The names of the sections that a group takes its values from, the strongest last."""
+        return tuple(layer.name for layer in _layers(self._sections, worker_type, instance))
+
+    def _is_of_url(self, section: str, key: str) -> bool:
+        return section == "amqp" and key in self._from_url
 
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
         section = self._sections.get(worker_type) if worker_type not in RESERVED else None
@@ -153,10 +212,13 @@ def load(
     faults += _section_faults(sections, types, known=bool(types))
     ours = {kind: {**_DEFAULTS[kind], **(sections[kind].values if kind in sections else {})} for kind in RESERVED}
     faults += _amqp_faults(sections)
+    of_url: dict[str, Any] = {}
     try:
-        ours["amqp"] |= kinds.amqp_url(environ.get(URL_VARIABLE, "").strip())
+        of_url = kinds.amqp_url(environ.get(URL_VARIABLE, "").strip())
     except BadValue as error:
         faults.append(Fault(URL_VARIABLE, 0, str(error)))
+    ours["amqp"] |= of_url
+    ours["amqp"]["port"] = ours["amqp"]["port"] or (5671 if ours["amqp"]["ssl"] else 5672)
     _refuse(faults)
     warnings += _section_warnings(sections, types)
     return Settings(
@@ -166,6 +228,8 @@ def load(
         LoggingSettings(**ours["logging"]),
         tuple(str(warning) for warning in sorted(warnings)),
         sections,
+        ours,
+        frozenset(of_url),
     )
 
 
@@ -180,22 +244,28 @@ def _fields(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _amqp(values: Mapping[str, Any]) -> AmqpSettings:
-    port = values["port"] or (5671 if values["ssl"] else 5672)
     fields = _fields("amqp", values)
     del fields["host"], fields["port"]
-    return AmqpSettings(hosts=tuple((host, own or port) for host, own in values["host"]), **fields)
+    return AmqpSettings(hosts=tuple((host, own or values["port"]) for host, own in values["host"]), **fields)
 
 
 def _effective(sections: _Sections, name: str, instance: str | None = None) -> tuple[dict[str, Any], dict[str, Raw]]:
     """What holds for a group, and the plugin's own keys: [DEFAULT], then its type's section, then its instance's."""
     values = dict(_DEFAULTS["group"])
     own: dict[str, Raw] = {}
-    names = ("DEFAULT",) if name in RESERVED else ("DEFAULT", name, f"{name}_{instance}")
-    for section in (sections[each] for each in names[: 3 if instance else 2] if each in sections):
-        # A type's `workers` that names instances says nothing of how many each has.
-        values |= {key: value for key, value in section.values.items() if key != "workers" or not section.instances}
+    for section in _layers(sections, name, instance):
+        values |= {key: value for key, value in section.values.items() if section.settles(key)}
         own |= section.own
     return values, own
+
+
+def _layers(sections: _Sections, name: str, instance: str | None) -> tuple[_Section, ...]:
+    names = ("DEFAULT",) if name in RESERVED else ("DEFAULT", name, f"{name}_{instance}")
+    return tuple(sections[each] for each in dict.fromkeys(names[: 3 if instance else 2]) if each in sections)
+
+
+def _at(at: Mapping[str, tuple[str, int]], key: str) -> str:
+    return "{}:{}".format(*at[key]) if key in at else ""
 
 
 def _merge(

@@ -30,10 +30,15 @@ class Operator:
         """What the config says; raises `ConfigError`. A file that was named must exist, the default one need not."""
         return self.load()
 
-    def load(self) -> Settings:
-        """Read the config anew."""
+    @cached_property
+    def host_settings(self) -> Settings:
+        """As `settings`, checked against the plugins that are installed on this host, as the workerpool does."""
+        return self.load(installed=self.plugins)
+
+    def load(self, **keywords: Any) -> Settings:
+        """Read the config anew; `keywords` are those of `config.load`."""
         path = str(self.config_path or config.DEFAULT_PATH)
-        return config.load(path, must_exist=self.config_path is not None)
+        return config.load(path, must_exist=self.config_path is not None, **keywords)
 
     @cached_property
     def plugins(self) -> dict[str, plugins.Plugin]:

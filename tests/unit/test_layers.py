@@ -39,7 +39,7 @@ TIERS = (
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
     {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters"},
-    {"cli.reading", "cli.lines"},
+    {"cli.reading", "cli.lines", "cli.effective"},
     {"cli.broker"},
     {"cli.operator"},
 )
