@@ -22,6 +22,8 @@ from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, Resu
 
 COMMANDS = {
     "submit": "submit",
+    "plugins": "plugins",
+    "run": "run",
     "config": "config",
 }
 """Subcommands, and the module of `taskqueue.cli` whose `command` each is; in the order in which help shows them."""

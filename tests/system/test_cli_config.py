@@ -65,11 +65,11 @@ def test_each_value_and_where_it_was_said(configured: Stage) -> None:
     assert found["amqp", "port"] == ("5672", "default")
     assert found["amqp", "passwd"] == ("********", f"{file}:7")
     assert found["workerpool", "results_ttl"] == ("7d", "default")
-    assert found["worker2/here", "time_limit"] == ("2m", f"{file}:13")
+    assert found["worker2/here", "time_limit"] == ("2m", f"{file}:14")
     assert found["worker2/there", "time_limit"] == ("90s", f"{file}:11")
     assert found["worker2/there", "max_memory"] == ("1G", f"{file.parent}/conf.d/more.ini:2")
     assert found["worker2/here", "workers"] == ("1", f"{file}:2"), "the names of instances are no number of workers"
-    assert found["worker2/there", "db_password"] == ("********", f"{file}:16")
+    assert found["worker2/there", "db_password"] == ("********", f"{file}:17")
     assert found["plain", "greeting"] == ("hello", f"{file}:3")
     assert {section for section, _ in found} == {
         "amqp", "dispatcher", "workerpool", "logging", "DEFAULT", "plain", "worker2/here", "worker2/there",

@@ -39,9 +39,10 @@ TIERS = (
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
     {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters"},
-    {"cli.reading", "cli.lines", "cli.effective"},
+    {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator"},
+    {"cli.groups"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
