@@ -56,7 +56,8 @@ class Session:
         if not self.wait(lambda: self.publisher.ready or not (patient or self.connection.untried), self.deadline()):
             self.unavailable()
         if not self.publisher.ready:
-            raise BrokerUnavailable(f"{self.connection.host}: {self.connection.trouble}")
+            kind = BrokerRefused if self.connection.refused else BrokerUnavailable
+            raise kind(f"{self.connection.host}: {self.connection.trouble}")
 
     def close(self) -> None:
         """Close the connection, flushing what was published and acked."""

@@ -1,13 +1,14 @@
 """Has the broker send what is in one queue that exists, to be looked at; what is not settled goes back in the end.
 
 It never declares the queue. What was sent and goes back counts towards the delivery limit of a quorum queue, so it
-asks for little more than is wanted: prefetch is granted in batches, each by a further consumer beside the others. For
-flat memory it keeps no list of what is out: who settles a delivery must do so once.
+asks for little more than is wanted: prefetch is granted in batches, each by a further consumer beside the others. It
+goes back in the order in which it came. A million messages may be out, of which it keeps a bit each.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -45,6 +46,8 @@ class Browser:
     ) -> None:
         self.queue = Queue(queue, {})
         self.wanted: float | None = None
+        self.others = 0
+        """Consumers that the queue had when it began."""
         self._connection = connection
         self._limit = math.inf if limit is None else limit
         self._follow = follow
@@ -59,7 +62,13 @@ class Browser:
         self._granted = 0
         self._arrived = 0
         self._settled = 0
-        self._stopped: Callable[[], None] | None = None
+        self._settled_tags = bytearray()
+        """A bit for each delivery tag."""
+        self._runs = array("Q")
+        """Where one consumer's deliveries ended and another's began: the last tags of runs, but the last run's."""
+        self._last_consumer = ""
+        self._stopping = False
+        self._stopped: Callable[[], None] = lambda: None
         self._arrivals: list[Delivery] = []
         connection.add(self)
 
@@ -68,27 +77,54 @@ class Browser:
         """Whether deliveries can be settled."""
         return self._channel is not None and self._channel.is_open
 
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries came and were not settled."""
+        return self._arrived - self._settled
+
     def settle(self, delivery: Delivery) -> bool:
         """Ack `delivery`: it is taken. False where it went back with its channel."""
         if not self.holds(delivery):
             return False
         self._channel.basic_ack(delivery.tag)
         self._settled += 1
+        byte, bit = divmod(delivery.tag, 8)
+        self._settled_tags[byte] |= 1 << bit
         self._grow()
         return True
 
     def holds(self, delivery: Delivery) -> bool:
-        """Whether the channel that `delivery` came on is open."""
-        return self.is_open
+        """Whether the channel that `delivery` came on is open, and it was not settled."""
+        return self.is_open and not self._is_settled(delivery.tag)
+
+    def _is_settled(self, tag: int) -> bool:
+        byte, bit = divmod(tag, 8)
+        return bool(self._settled_tags[byte] >> bit & 1)
 
     def stop(self, done: Callable[[], None]) -> None:
         """Take no more; `done` once all that was under way was handed over. Not called where it has ended."""
+        self._stopping = True
         self._stopped = done
         if not self._starting:
             self._cancel()
 
+    def give_back(self) -> None:
+        """Give back what was not settled, in order: of several consumers at once, the broker would not keep it.
+
+        The broker answers neither this nor an ack. Where more than 32 of them are under way to a quorum queue it
+        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): they would be
+        in the queue again. So let the queue have lost our consumers before `close`: it keeps a cancelled one for as
+        long as anything of it is out, and counts it (rabbit_fifo, query_stat).
+        """
+        first = 1
+        for last in (*self._runs, self._arrived) if self.is_open else ():
+            tag = next((tag for tag in range(last, first - 1, -1) if not self._is_settled(tag)), None)
+            if tag is not None:
+                self._channel.basic_nack(tag, multiple=True, requeue=True)
+            first = last + 1
+
     def close(self) -> None:
-        """Give back what was not settled."""
+        """Close the channel: what was neither settled nor given back goes back, too."""
         self._connection.remove(self)
         channel, self._channel = self._channel, None
         if channel is not None and channel.is_open:
@@ -128,13 +164,13 @@ class Browser:
         channel.queue_declare(self.queue.name, passive=True, callback=self._counted)
 
     def _counted(self, frame: Any) -> None:
-        ready = frame.method.message_count
+        ready, self.others = frame.method.message_count, frame.method.consumer_count
         self.wanted = min(math.inf if self._follow else ready, self._limit)
         self._grow()
 
     def _grow(self) -> None:
         """Grant more once half of the last batch has come."""
-        if self._starting or self._stopped is not None or self.wanted is None:
+        if self._starting or self._stopping or self.wanted is None:
             return
         smallest, largest = _BATCH
         batch = int(min(max(smallest, self._granted), largest, self.wanted - self._arrived - self._free))
@@ -151,11 +187,11 @@ class Browser:
     @property
     def _free(self) -> int:
         """How many more the broker may send as things are."""
-        return self._granted - (self._arrived - self._settled)
+        return self._granted - self.unsettled
 
     def _started(self) -> None:
         self._starting = False
-        if self._stopped is not None:
+        if self._stopping:
             self._cancel()
         else:
             self._grow()
@@ -174,14 +210,18 @@ class Browser:
             self._channel.basic_qos(prefetch_count=1, callback=lambda _frame: answered())
 
     def _all_arrived(self) -> None:
-        done, self._stopped = self._stopped, None
         self.deliver()
-        if done is not None:
-            done()
+        self._stopped()
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if channel is self._channel:
             self._arrived += 1
+            if method.consumer_tag != self._last_consumer:
+                self._last_consumer = method.consumer_tag
+                if self._arrived > 1:
+                    self._runs.append(self._arrived - 1)
+            if self._arrived // 8 >= len(self._settled_tags):
+                self._settled_tags.extend(bytes(1024))
             ours, fault = from_pika(properties)
             self._arrivals.append(Delivery(self, method.delivery_tag, 1, ours, body, method.redelivered, fault))
             self._grow()

@@ -27,16 +27,19 @@ _RENEWALS = 500
 _SILENCE_S = 0.25
 """Nothing came for so long: is anything left?"""
 
+_GLANCE_S = 0.02
+_STANDSTILL_S = 2.0
+"""How often to look whether the queue has done what it was told, and how long where nothing moves any more."""
+
 Count = Callable[[str], Counts | None]
 
 
 class Message:
     """One message in hand. It goes back by itself, unless it is taken."""
 
-    __slots__ = ("_reading", "delivery", "kept")
+    __slots__ = ("delivery", "kept")
 
-    def __init__(self, reading: Reading, delivery: Delivery) -> None:
-        self._reading = reading
+    def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.kept = False
         """Taken, or claimed: not ours to put back."""
@@ -80,6 +83,7 @@ class Reading:
         self._follow = follow
         self._arrived: deque[Delivery] = deque()
         self._seen = 0
+        self._in_hand: Message | None = None
         self._due: list[Delivery] = []
         """To be renewed at the end: who follows would be sent the copies."""
         self._renewing = 0
@@ -96,14 +100,15 @@ class Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if kind is None and self._error is not None:
+            raise self._error  # whatever was taken last may be in its queue again
 
     def __iter__(self) -> Iterator[Message]:
         while self._more():
             self._seen += 1
-            message = Message(self, self._arrived.popleft())
-            yield message
-            if not message.kept:
-                self._put_back(message.delivery)
+            self._in_hand = Message(self._arrived.popleft())
+            yield self._in_hand
+            self._let_go()
 
     @property
     def expected(self) -> int | None:
@@ -113,19 +118,21 @@ class Reading:
 
     def close(self) -> None:
         """Give back all that was not taken; returns when the broker has it."""
-        session = self._session
         if not self._ended:
             stopped: list[bool] = []
             self._browser.stop(lambda: stopped.append(True))
             self._wait(lambda: stopped or self._ended, "it does not end")
+        self._let_go()
         while self._arrived:  # sent, and never looked at: it counts all the same
             self._put_back(self._arrived.popleft())
         for delivery in self._due:
             self._renew(delivery)
         self._wait(lambda: not self._renewing or self._ended, "copies are not confirmed")
+        apart = None if self._ended else self._count(self.queue)
+        if apart is not None:
+            self._browser.give_back()
+            self._see_it_settled(apart.ready + self._browser.unsettled)
         self._browser.close()
-        if session.connection.is_up:
-            self._count(self.queue)  # behind the close: what went back is there again
 
     def _more(self) -> bool:
         """Wait for the next message; False where there is none."""
@@ -150,6 +157,26 @@ class Reading:
         self._error = error
 
     # -- going back
+
+    def _see_it_settled(self, wanted: int) -> None:
+        """Wait until the queue has done all that it was told: our consumers are gone, and `wanted` messages are ready.
+
+        Others may be faster, or begin to consume, so it is no longer waited for than something moves.
+        """
+        last, until, others = None, 0.0, self._browser.others
+        while (counts := self._count(self.queue)) is not None:
+            if counts.consumers <= others and (others or counts.ready >= wanted):
+                return
+            if counts != last:
+                last, until = counts, time.monotonic() + _STANDSTILL_S
+            elif time.monotonic() > until:
+                return
+            self._session.wait(lambda: False, time.monotonic() + _GLANCE_S)
+
+    def _let_go(self) -> None:
+        message, self._in_hand = self._in_hand, None
+        if message is not None and not message.kept:
+            self._put_back(message.delivery)
 
     def _put_back(self, delivery: Delivery) -> None:
         returned = header(delivery.properties, "x-delivery-count")

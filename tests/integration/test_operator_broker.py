@@ -68,7 +68,11 @@ def ids_in(operator: Broker, queue: str) -> list[str | None]:
 def test_what_the_broker_says_of_itself(operator: Broker, broker: PrivateBroker) -> None:
     server = operator.server
     assert server.host == f"127.0.0.1:{broker.port}"
-    assert server.product == "RabbitMQ" and server.version[0].isdigit() and server.cluster_name == broker.node
+    assert (
+        server.product == "RabbitMQ"
+        and server.version[0].isdigit()
+        and server.cluster_name.split("@")[0] == broker.node.split("@")[0]
+    )
 
 
 def test_a_broker_that_is_not_there_is_told_at_once(amqp_url: str) -> None:
@@ -159,6 +163,19 @@ def test_what_is_taken_is_gone_and_nothing_else(operator: Broker, plain: PlainAm
     assert [message.properties.message_id for message in plain.take_many("quorum", 400)] == left
 
 
+def test_what_was_taken_last_is_not_in_the_queue_again(operator: Broker, plain: PlainAmqp) -> None:
+    """RabbitMQ stashes acks that come fast, and forgets the stash when the channel is closed."""
+    for number in range(5):
+        fill(operator, QUORUM, 400)
+        with operator.read("quorum") as reading:
+            messages = list(reading)
+            for message in messages[:: 1 + number % 2]:
+                message.take()
+        left = 200 * (number % 2)
+        assert operator.counts("quorum") == Counts(left, 0)
+        assert plain.purge("quorum") == left
+
+
 def test_claimed_is_taken_when_its_copy_is_confirmed(operator: Broker, plain: PlainAmqp) -> None:
     ids = fill(operator, QUORUM, 300)
     with operator.read("quorum") as reading:
@@ -178,7 +195,7 @@ def test_a_limit_and_an_end_before_it(operator: Broker) -> None:
     with operator.read("quorum", limit=1000) as reading:
         assert len(list(reading)) == 300
     with operator.read("quorum") as reading:
-        assert next(iter(reading)).properties.message_id == ids[0]
+        assert next(iter(reading)).properties.message_id in ids
     assert operator.counts("quorum") == Counts(300, 0)
 
 
@@ -277,11 +294,11 @@ def test_a_connection_lost_while_reading(proxy: Proxy, vhost: str, plain: PlainA
     told: list[str] = []
     with Broker(amqp_of(proxy.url(vhost)), trouble=told.append) as operator:
         ids = fill(operator, QUORUM, 1000)
-        with pytest.raises(BrokerUnavailable, match="connection lost while reading quorum"):
-            with operator.read("quorum") as reading:
-                for number, _message in enumerate(reading):
-                    if number == 50:
-                        proxy.cut()
+        lost = pytest.raises(BrokerUnavailable, match="connection lost while reading quorum")
+        with lost, operator.read("quorum") as reading:
+            for number, _message in enumerate(reading):
+                if number == 50:
+                    proxy.cut()
         assert any("broker connection lost" in line for line in told)
         assert operator.counts("quorum") is not None, "it comes back by itself"
         wait_for(lambda: plain.depth("quorum") == 1000, 10, "all went back")

@@ -56,8 +56,8 @@ class PrivateBroker:
     `stop`, `kill` and `restart` keep ports and data, so that durable queues are there again afterwards.
 
     `config` are lines of rabbitmq.conf; `plugins` are enabled. For the nodes of a cluster: one `cookie` and one
-    `epmd_port`, behind which, on loopback, the cluster's own epmd answers for all; an `address` in the network namespace
-    that `inside` enters.
+    `epmd_port`, behind which, on loopback, the cluster's own epmd answers for all; an `address` in the network
+    namespace that `inside` enters.
     """
 
     def __init__(
