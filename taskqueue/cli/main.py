@@ -22,8 +22,10 @@ from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, Resu
 
 COMMANDS = {
     "submit": "submit",
+    "doctor": "doctor",
     "plugins": "plugins",
     "run": "run",
+    "check-plugin": "check_plugin",
     "config": "config",
 }
 """Subcommands, and the module of `taskqueue.cli` whose `command` each is; in the order in which help shows them."""

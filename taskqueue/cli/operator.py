@@ -16,6 +16,7 @@ from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show
 from taskqueue.config import Settings
+from taskqueue.settings import AmqpSettings
 
 
 @dataclass
@@ -45,13 +46,13 @@ class Operator:
         """The plugins that are installed, by worker type; none of them is imported."""
         return plugins.installed()
 
-    def broker(self, **keywords: Any) -> Broker:
-        """A connection to the broker, to be entered with `with`."""
-        return Broker(self.settings.amqp, trouble=self.show.note, **keywords)
+    def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
+        """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
+        return Broker(amqp or self.settings.amqp, trouble=self.show.note, **keywords)
 
-    def management(self, broker: Broker) -> Management:
+    def management(self, broker: Broker, amqp: AmqpSettings | None = None) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""
-        return Management(self.settings.amqp, broker.server.host, broker.server.cluster_name)
+        return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
 
     def pool(self, socket: Path | None = None) -> pool.Pool:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""

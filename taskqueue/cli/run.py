@@ -13,9 +13,9 @@ from taskqueue.assignment import EXITS, Report
 from taskqueue.cli import bodies, groups, parameters
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.trial import Heard, Trial, Workitem
-from taskqueue.errors import MalformedWorkitem, PluginError
+from taskqueue.errors import PluginError
 from taskqueue.message import error_body
-from taskqueue.workitem import JSON, TEXT, decode
+from taskqueue.workitem import JSON, decode
 
 _STDERR = 2
 _TIMED_OUT = 4
@@ -24,12 +24,7 @@ _TIMED_OUT = 4
 @click.command("run", short_help="Run one workitem through a plugin, without a broker.")
 @operator_command()
 @click.argument("name", metavar="TYPE", shell_complete=groups.complete)
-@click.argument("body", metavar="[BODY]", required=False)
-@click.option("--text", "kind", flag_value=TEXT, help="The body is text, even where it begins with a brace.")
-@click.option("--content-type", "kind", metavar="TYPE", help="Its content type; guessed by default.")
-@click.option(
-    "--file", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The body is in this file."
-)
+@bodies.body_options
 @click.option(
     "--header",
     "headers",
@@ -57,14 +52,8 @@ def command(
     limits, in the directory /. What the plugin prints and logs goes to standard error, and it may use the terminal
     (breakpoint()). Exit status 1 where it failed, 4 where time_limit ended it.
     """
-    if body is not None and path is not None:
-        raise click.UsageError("BODY and --file given; expected one of them")
+    content, content_type = bodies.given(body, kind, path)
     group, plugin = groups.choose_one(operator, name)
-    content, source = bodies.read(body, path)
-    try:
-        content_type = bodies.content_type(content, kind) if kind in (None, JSON, TEXT) else kind
-    except MalformedWorkitem as error:
-        raise click.UsageError(f"{source}: {error}; --text gives it as text") from None
     workitem = Workitem(content, content_type, message_id, attempt, dict(headers))
     with Trial(group, plugin, output=_STDERR, foreground=True) as trial:
         try:

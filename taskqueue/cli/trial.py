@@ -124,6 +124,10 @@ class Trial:
                 return False
         return True
 
+    def has_something(self, timeout_s: float) -> bool:
+        """Whether there is something to hear within that time."""
+        return bool(select.select([self._link.fileno(), self._pidfd], [], [], timeout_s)[0])
+
     def heard(self, timeout_s: float | None) -> Heard:
         """Wait for what it reports, or for its end."""
         packet = self._receive(timeout_s)

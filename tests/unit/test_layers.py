@@ -42,7 +42,8 @@ TIERS = (
     {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator"},
-    {"cli.groups"},
+    {"cli.groups", "cli.findings"},
+    {"cli.checks_host", "cli.checks_broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
