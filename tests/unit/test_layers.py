@@ -38,11 +38,11 @@ TIERS = (
     {"workers", "settler", "lease"},
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
-    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters"},
+    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters", "cli.private_broker"},
     {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator"},
-    {"cli.groups", "cli.findings"},
+    {"cli.groups", "cli.findings", "cli.dev_site"},
     {"cli.checks_host", "cli.checks_broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
