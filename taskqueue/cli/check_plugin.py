@@ -27,6 +27,7 @@ from taskqueue.settings import GroupSettings
 from taskqueue.workitem import BYTES, JSON, TEXT
 
 _STDERR = 2
+_IDEMPOTENT = "make the work idempotent: self.task.id is the same for all runs of a workitem"
 _PATIENCE_S = 60.0
 """Without a `time_limit`, a bad payload that is not done with in so long hangs the plugin."""
 _TRIES = 20
@@ -157,11 +158,10 @@ class _Examination:
 
     def _again(self, check: str, found: str, heard: Heard) -> Finding:
         """A second run must end as the first did."""
-        advice = "make the work idempotent: self.task.id is the same for all runs of a workitem"
         if heard.report is None or heard.report.outcome != "success":
-            return problem(check, f"{found}; the second run: {_told(heard)}", advice)
+            return problem(check, f"{found}; the second run: {_told(heard)}", _IDEMPOTENT)
         if heard.body != self.result:
-            return warning(check, f"{found}; the second run gave another result", f"where that matters, {advice}")
+            return warning(check, f"{found}; the second run gave another result", f"where that matters, {_IDEMPOTENT}")
         return ok(check, f"{found}; the second run gave the same result")
 
     def _end(self, worker: Trial) -> Iterator[Finding]:
@@ -198,15 +198,18 @@ class _Examination:
         elif heard.report.outcome == "success":
             yield ok("time limit", f"{in_time}: it returned a result all the same")
         else:
-            yield ok("time limit", f"{in_time}: {_told(heard)}; the worker lives on")
+            with self._worker() as worker:
+                self._ready(worker)
+                yield self._again("time limit", f"{in_time}: {_told(heard)}", worker.run(self.good._replace(attempt=2)))
 
     def _signal(self, number: signal.Signals) -> Iterator[Finding]:
         """In the middle, then a second run by another worker, as after a crash."""
         name = number.name
         with self._worker() as worker:
             self._ready(worker)
-            if not self._is_met_in_the_middle(worker):
-                yield ok(name, f"not tried: done before it came, {_TRIES} times; give a BODY that takes longer")
+            early = self._meet(worker)
+            if early is not None:
+                yield self._not_met(name, early)
                 return
             worker.signal(number)
             heard = worker.heard(self.stop_timeout_s)
@@ -220,14 +223,22 @@ class _Examination:
             found = "finished all the same" if heard.report is not None else f"{_told(heard)} in the middle"
             yield self._again(name, found, worker.run(self.good._replace(attempt=2)))
 
-    def _is_met_in_the_middle(self, worker: Trial) -> bool:
-        """Whether it runs the workitem now: for half of the time that it takes."""
+    def _meet(self, worker: Trial) -> Heard | None:
+        """Have it run the workitem, for half of the time that it takes: None once it does, else what it did early."""
+        heard = Heard()
         for _ in range(_TRIES):
             worker.give(self.good)
             if worker.has_begun(self.stop_timeout_s) and not worker.has_something(self.runtime_s / 2):
-                return True
-            worker.heard(self.stop_timeout_s)
-        return False
+                return None
+            heard = worker.heard(self.stop_timeout_s)
+            if heard.report is None or heard.report.outcome != "success":
+                break
+        return heard
+
+    def _not_met(self, check: str, early: Heard) -> Finding:
+        if early.report is not None and early.report.outcome == "success":
+            return ok(check, f"not tried: done before it came, {_TRIES} times; give a BODY that takes longer")
+        return problem(check, f"not tried: {_told(early)}, by what the checks before it have left", _IDEMPOTENT)
 
 
 def _told(heard: Heard) -> str:

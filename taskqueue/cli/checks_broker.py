@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from taskqueue import topology
+from taskqueue.amqp import Published
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.findings import Finding, ok, problem, warning
 from taskqueue.cli.management import Management
 from taskqueue.config import Settings
-from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError, WorkitemRefused
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.lease import LEASE_AFTER_S
 from taskqueue.message import Properties, new_id
 from taskqueue.settings import AmqpSettings, GroupSettings
@@ -32,6 +33,7 @@ _OLDEST = (3, 10)
 _CONNECT_S = 3.0
 _PROBE_S = 15.0
 _EXPIRES_SOON_D = 30
+_RIGHTS = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or all three for what taskqueue uses"
 _SKEW_S = (2.0, 60.0)
 """From here on a warning, and a problem."""
 _SHORTEST_TIMEOUT_S = 3 * LEASE_AFTER_S
@@ -118,26 +120,31 @@ def rights_and_alarms(broker: Broker, management: Management) -> Iterator[Findin
     """Make a queue, publish to it, read it, delete it. A broker under alarm takes no message, and after one hears no
     more of what comes on the connection: nothing else can be asked on it."""
     queue = Queue(f"taskqueue_doctor_{new_id()}", {"x-expires": 60_000})
-    confirmed: list[bool] = []
+    answers: list[tuple[Published, str]] = []
+    publisher = broker.session.publisher
     try:
         broker.session.have(queue, time.monotonic() + _PROBE_S)
-        outbox = broker.outbox()
-        outbox.publish(queue, Properties(message_id=new_id()), b"", lambda: confirmed.append(True))
-        broker.session.wait(lambda: confirmed or broker.blocked, time.monotonic() + _PROBE_S)
-        if confirmed:
-            outbox.settle()
+    except BrokerRefused as error:
+        yield problem("rights", str(error), _RIGHTS)
+        return
+    publisher.publish(
+        queue.name, Properties(message_id=new_id()), b"", lambda answer: answers.append((answer, publisher.refusal))
+    )
+    broker.session.wait(lambda: answers or broker.blocked, time.monotonic() + _PROBE_S)
+    if answers and answers[0][0] is Published.REFUSED:
+        broker.delete(queue.name)
+        yield problem("rights", f"{broker.server.host}: {answers[0][1]}", _RIGHTS)
+        return
+    if answers:
+        try:
             with broker.read(queue.name) as reading:
                 for message in reading:
                     message.take()
-            broker.delete(queue.name)
             yield ok("rights", "may make queues, publish and consume")
-    except (BrokerRefused, WorkitemRefused) as error:
-        yield problem(
-            "rights", str(error),
-            "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or for ^(taskqueue|worker_|results|amq\\.)",
-        )  # fmt: skip
-        return
-    yield from _alarms(broker, management, bool(confirmed))
+        except BrokerRefused as error:
+            yield problem("rights", str(error), _RIGHTS)
+        broker.delete(queue.name)
+    yield from _alarms(broker, management, bool(answers))
 
 
 def _alarms(broker: Broker, management: Management, takes_messages: bool) -> Iterator[Finding]:
