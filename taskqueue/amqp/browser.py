@@ -7,7 +7,6 @@ goes back in the order in which it came. A million messages may be out, of which
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable
 from itertools import count
@@ -27,10 +26,9 @@ _BATCH = (100, 10_000)
 
 
 class Browser:
-    """Browses `queue`. `on_delivery(delivery)` is called for each message, in a turn of the connection.
+    """Browses `queue`: hands over `wanted` messages, perhaps some more.
 
-    As many as are there when it begins, `limit` at most; with `follow` all that come, for ever. `wanted` is how many
-    that is, once the broker has said it; some more may be handed over. `on_end(error)` is called where it ends before
+    `on_delivery(delivery)` is called for each, in a turn of the connection; `on_end(error)` where it ends before
     `close`: None where there is no such queue.
     """
 
@@ -38,19 +36,13 @@ class Browser:
         self,
         connection: Connection,
         queue: str,
+        wanted: float,
         on_delivery: Callable[[Delivery], None],
         on_end: Callable[[TaskqueueError | None], None],
-        *,
-        limit: int | None = None,
-        follow: bool = False,
     ) -> None:
         self.queue = Queue(queue, {})
-        self.wanted: float | None = None
-        self.others = 0
-        """Consumers that the queue had when it began."""
+        self._wanted = wanted
         self._connection = connection
-        self._limit = math.inf if limit is None else limit
-        self._follow = follow
         self._ended = False
         self._on_delivery = on_delivery
         self._on_end = on_end
@@ -161,19 +153,17 @@ class Browser:
         channel.add_on_cancel_callback(
             lambda _frame: self._end(BrokerUnavailable(f"queue {self.queue.name}: it was deleted, or moved"))
         )
-        channel.queue_declare(self.queue.name, passive=True, callback=self._counted)
-
-    def _counted(self, frame: Any) -> None:
-        ready, self.others = frame.method.message_count, frame.method.consumer_count
-        self.wanted = min(math.inf if self._follow else ready, self._limit)
-        self._grow()
+        if self._stopping:
+            self._cancel()
+        else:
+            self._grow()
 
     def _grow(self) -> None:
         """Grant more once half of the last batch has come."""
-        if self._starting or self._stopping or self.wanted is None:
+        if self._starting or self._stopping:
             return
         smallest, largest = _BATCH
-        batch = int(min(max(smallest, self._granted), largest, self.wanted - self._arrived - self._free))
+        batch = int(min(max(smallest, self._granted), largest, self._wanted - self._arrived - self._free))
         if batch > 0 and self._free <= batch // 2:
             name = f"taskqueue-{next(self._names)}"
             self._consumers.append(name)

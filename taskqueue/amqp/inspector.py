@@ -6,6 +6,7 @@ does not exist.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from taskqueue.topology import Queue
 
 _ANSWER_S = 10.0
 """Longer than any election takes: a quorum queue without a leader has no answer, for ever."""
+_STAT_S = 0.2
+"""RabbitMQ gives a quorum queue 250 ms to be counted, and then says that it has no messages and no consumers (3.10 to
+4.3, rabbit_quorum_queue:stat): of a queue that is busy, nought in a fifth of a second or more is no answer."""
+_AGAIN_S = 0.1
 NOT_FOUND = 404
 
 
@@ -61,14 +66,29 @@ class Inspector:
         connection.add(self)
 
     def counts(self, queue: str, answered: Callable[[Counts | None], None], failed: Failed) -> None:
-        """How much is in `queue`, and how many consume it."""
-        self._ask(
-            queue,
-            lambda channel, done: channel.queue_declare(queue, passive=True, callback=done),
-            lambda method: Counts(method.message_count, method.consumer_count),
-            answered,
-            failed,
-        )
+        """How much is in `queue`, and how many consume it. A busy queue is asked again until it says."""
+        loop = self._connection.loop
+        until = time.monotonic() + _ANSWER_S
+        asked = 0.0
+
+        def send(channel: Any, done: Callable[[Any], None]) -> None:
+            nonlocal asked
+            asked = time.monotonic()
+            channel.queue_declare(queue, passive=True, callback=done)
+
+        def counted(counts: Counts | None) -> None:
+            now = time.monotonic()
+            if counts != Counts(0, 0) or now - asked < _STAT_S:
+                answered(counts)
+            elif now < until:
+                loop.call_later(_AGAIN_S, ask)
+            else:
+                failed(BrokerUnavailable(f"{self._connection.host}: queue {queue} is too busy to be counted"))
+
+        def ask() -> None:
+            self._ask(queue, send, lambda method: Counts(method.message_count, method.consumer_count), counted, failed)
+
+        ask()
 
     def declare(self, queue: Queue, answered: Answered, failed: Failed) -> None:
         """Declare `queue`, which the caller knows to exist: nothing is made, and a refusal says in what it differs."""
@@ -128,6 +148,9 @@ class Inspector:
     # -- one after the other
 
     def _ask(self, queue: str, ask: Any, read: Any, answered: Answered, failed: Failed) -> None:
+        if not self._connection.is_up:
+            failed(BrokerUnavailable(f"{self._connection.host}: not connected"))
+            return
         self._questions.append(_Question(queue, ask, read, answered, failed))
         self._next()
 

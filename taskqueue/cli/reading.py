@@ -7,6 +7,7 @@ nothing counted, at the end of its queue. What is copied is written here once, f
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _SILENCE_S = 0.25
 _GLANCE_S = 0.02
 _STANDSTILL_S = 2.0
 """How often to look whether the queue has done what it was told, and how long where nothing moves any more."""
+_BUSY_S = 300.0
+"""A queue that says nothing for so long is given up."""
 
 Count = Callable[[str], Counts | None]
 
@@ -89,9 +92,11 @@ class Reading:
         self._renewing = 0
         self._ended = False
         self._error: TaskqueueError | None = None
-        self._browser = Browser(
-            session.connection, queue, self._arrived.append, self._on_end, limit=limit, follow=follow
-        )
+        counts = count(queue)
+        self._others = 0 if counts is None else counts.consumers
+        ready = math.inf if follow else 0 if counts is None else counts.ready
+        self._wanted = ready if limit is None else min(ready, limit)
+        self._browser = Browser(session.connection, queue, self._wanted, self._arrived.append, self._on_end)
 
     def __enter__(self) -> Self:
         return self
@@ -112,9 +117,8 @@ class Reading:
 
     @property
     def expected(self) -> int | None:
-        """How many messages it will give, about, once that is known; None while it is not, or where it follows."""
-        wanted = self._browser.wanted
-        return None if wanted is None or wanted == float("inf") else int(wanted)
+        """How many messages it will give, about; None where it follows."""
+        return None if self._wanted == math.inf else int(self._wanted)
 
     def close(self) -> None:
         """Give back all that was not taken; returns when the broker has it."""
@@ -128,7 +132,7 @@ class Reading:
         for delivery in self._due:
             self._renew(delivery)
         self._wait(lambda: not self._renewing or self._ended, "copies are not confirmed")
-        apart = None if self._ended else self._count(self.queue)
+        apart = None if self._ended else self._patient_count()
         if apart is not None:
             self._browser.give_back()
             self._see_it_settled(apart.ready + self._browser.unsettled)
@@ -136,21 +140,17 @@ class Reading:
 
     def _more(self) -> bool:
         """Wait for the next message; False where there is none."""
-        session, empty = self._session, 0
-        while not self._arrived:
+        empty = 0
+        while not self._arrived and self._seen < self._wanted:
             if self._error is not None:
                 raise self._error
-            if self._ended or (self._browser.wanted is not None and self._seen >= self._browser.wanted):
+            if self._ended or empty == 2:
                 return False
-            seen = self._seen
-            came = session.wait(lambda: self._arrived or self._ended, time.monotonic() + _SILENCE_S)
-            if not came and not self._follow and self._browser.wanted is not None:
-                # others may have taken some of those that were counted
+            came = self._session.wait(lambda: self._arrived or self._ended, time.monotonic() + _SILENCE_S)
+            if not came and not self._follow:  # others may have taken some of those that were counted
                 counts = self._count(self.queue)
-                empty = empty + 1 if counts is None or counts.ready == 0 else 0
-                if empty == 2 and not self._arrived and seen == self._seen:
-                    return False
-        return self._browser.wanted is None or self._seen < self._browser.wanted
+                empty = empty + 1 if counts is not None and counts.ready == 0 and counts.consumers else 0
+        return self._seen < self._wanted
 
     def _on_end(self, error: TaskqueueError | None) -> None:
         self._ended = True
@@ -163,8 +163,8 @@ class Reading:
 
         Others may be faster, or begin to consume, so it is no longer waited for than something moves.
         """
-        last, until, others = None, 0.0, self._browser.others
-        while (counts := self._count(self.queue)) is not None:
+        last, until, others = None, 0.0, self._others
+        while (counts := self._patient_count()) is not None:
             if counts.consumers <= others and (others or counts.ready >= wanted):
                 return
             if counts != last:
@@ -172,6 +172,17 @@ class Reading:
             elif time.monotonic() > until:
                 return
             self._session.wait(lambda: False, time.monotonic() + _GLANCE_S)
+
+    def _patient_count(self) -> Counts | None:
+        """Counts of a queue that we keep busy: to take back a million messages takes RabbitMQ a minute. None where
+        there is no such queue any more, or no connection."""
+        until = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                return self._count(self.queue) if self._session.connection.is_up else None
+            except BrokerUnavailable:
+                if time.monotonic() > until:
+                    raise
 
     def _let_go(self) -> None:
         message, self._in_hand = self._in_hand, None
