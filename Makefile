@@ -3,9 +3,9 @@
 # tests wait more than they compute; each of these processes has a broker of its own
 JOBS = 3
 PYTEST = .venv/bin/pytest --timeout=300 -n $(JOBS)
-SHELL_SCRIPTS = .ci/run tests/support/prepare tests/system/from_nothing
+SHELL_SCRIPTS = .ci/run debian/package debian/tests/service debian/tests/unit debian/*.postinst debian/*.postrm tests/support/prepare tests/support/root tests/system/from_nothing
 
-.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup lint format from-nothing clean
+.PHONY: help demo test test-unit faults fuzz soak bench test-cgroup test-packages lint format from-nothing deb clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -57,9 +57,21 @@ format: ## let ruff lay out the sources
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+test-packages: ## the packages, in clean roots of Debian 12 and 13 (root only); ARGS=… goes to pytest
+	@tests/support/prepare test
+	@tests/support/prepare packages
+	@$(MAKE) --no-print-directory -j2 --output-sync=target packages-of-bookworm packages-of-trixie
+
+packages-of-%:
+	@.venv/bin/pytest --timeout=900 -k $* tests/packages $(ARGS)
+
 from-nothing: ## make demo and make test in clean roots of Debian 12 and 13 (root only)
 	tests/system/from_nothing bookworm demo test
 	tests/system/from_nothing trixie demo test
+
+deb: ## Debian packages of what is committed, into dist/
+	@tests/support/prepare deb
+	@debian/package dist
 
 clean: ## remove all that was made
 	@! command -v python3 >/dev/null || python3 tests/support/broker.py stop .run

@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import daemon
 from daemon.pidfile import TimeoutPIDLockFile
 from lockfile import LockFailed, LockTimeout
 
-from taskqueue import __version__
+from taskqueue import __version__, journal
 from taskqueue.errors import DaemonError
 from taskqueue.logs import setup_logging
 from taskqueue.loop import Loop
@@ -49,7 +50,8 @@ class Options:
 
 def log_settings(options: Options, settings: LoggingSettings) -> LoggingSettings:
     """The log settings in force: the target by mode where config names none, DEBUG with `--verbose`."""
-    target = settings.target or ("stderr" if options.foreground else "syslog")
+    in_foreground = "journal" if journal.is_stream(2) else "stderr"
+    target = settings.target or (in_foreground if options.foreground else "syslog")
     return replace(settings, target=target, level="DEBUG" if options.verbose else settings.level)
 
 
@@ -158,6 +160,22 @@ def notify(state: str) -> None:
             sock.sendto(state.encode(), address)
     except OSError as error:
         log.warning("service manager not told: state=%s reason=%s", state, error.strerror)
+
+
+def reloading(reload: Callable[[], None]) -> Callable[[], None]:
+    """`reload`, which the service manager is told of before and after."""
+
+    def told() -> None:
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        reload()
+        notify("READY=1")
+
+    return told
+
+
+def stopping(patience_s: float) -> None:
+    """Tell the service manager that we stop, and how long that may take."""
+    notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(patience_s * 1e6)}")
 
 
 def feed_watchdog(loop: Loop) -> None:

@@ -8,9 +8,11 @@ import logging.handlers
 import os
 import re
 import select
+import socket
 import time
 from typing import TextIO
 
+from taskqueue import journal
 from taskqueue.settings import LoggingSettings
 
 SYSLOG_SOCKET = "/dev/log"
@@ -97,6 +99,29 @@ class _Syslog(_Patient, logging.handlers.SysLogHandler):
         self.socket.setblocking(False)  # type: ignore[attr-defined]
 
 
+class _Journal(_Patient, logging.Handler):
+    """The journal, with the ids of each message as fields; it may come and go, and may hang."""
+
+    def __init__(self, ident: str) -> None:
+        super().__init__()
+        self._ident = ident
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._sock.setblocking(False)
+
+    def _write(self, record: logging.LogRecord) -> bool:
+        datagram = journal.entry(record, self.format(record), self._ident, logging.handlers.SysLogHandler.LOG_DAEMON)
+        try:
+            self._sock.sendto(datagram, journal.SOCKET)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._sock.close()
+        super().close()
+
+
 class _Stream(_Patient, logging.StreamHandler[TextIO]):
     """A stream that may be a pipe nobody reads, or a file on a full disk."""
 
@@ -111,7 +136,7 @@ class _Stream(_Patient, logging.StreamHandler[TextIO]):
 
 
 def setup_logging(settings: LoggingSettings, ident: str, stream_fd: int | None = None) -> None:
-    """Send the log of this process to syslog, or to `stream_fd` (standard error where it is None).
+    """Send the log of this process to syslog, to the journal, or to `stream_fd` (standard error where it is None).
 
     `settings.target` must say which by now. A second call replaces what the first has set.
     """
@@ -119,6 +144,9 @@ def setup_logging(settings: LoggingSettings, ident: str, stream_fd: int | None =
     if settings.target == "syslog":
         handler = _Syslog(SYSLOG_SOCKET, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
         text = f"{ident}[%(process)d]: %(levelname)s %(message)s"
+    elif settings.target == "journal":
+        handler = _Journal(ident)
+        text = "%(message)s"
     else:
         handler = _Stream(_stream(stream_fd))
         text = f"%(asctime)s %(levelname)s {ident}[%(process)d]: %(message)s"

@@ -47,7 +47,7 @@ class WorkerpoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """[logging]. `target` None: syslog for a daemon, stderr in the foreground."""
+    """[logging]. `target` None: syslog for a daemon; in the foreground stderr, or the journal where it leads there."""
 
     level: str
     target: str | None

@@ -50,6 +50,8 @@ class Workerpool:
         self._groups: dict[str, Group] = {}
         self._ending: list[Group] = []
         self._stopping = False
+        self.stop_timeout_s = 0.0
+        """Seconds from SIGTERM until what still runs is handed back, as the config said last."""
         self._socket: StatusSocket | None = None
         self._started = time.time()
         self._cgroup: Path | None = None
@@ -64,14 +66,14 @@ class Workerpool:
             self._cgroup = cgroup.claim()  # before there is any other process of ours in it
         except OSError as error:
             refused = error
-        wanted, stop_timeout_s = self._wanted()
+        wanted, self.stop_timeout_s = self._wanted()
         if refused is not None and any(blueprint.settings.max_memory_bytes for blueprint in wanted.values()):
             log.info("no cgroup for max_memory: reason=%s", refused)
         if socket_path is not None:
             self._socket = StatusSocket(self._loop, socket_path, _service_group(), self._ask)
         if not wanted:
             log.warning("no worker type to run: no plugin is installed (entry points %s)", plugins.GROUP)
-        self._reconcile(wanted, stop_timeout_s)
+        self._reconcile(wanted)
 
     # -- wanted and actual
 
@@ -95,7 +97,7 @@ class Workerpool:
         }
         return wanted, settings.workerpool.stop_timeout_s
 
-    def _reconcile(self, wanted: dict[str, Blueprint], stop_timeout_s: float) -> None:
+    def _reconcile(self, wanted: dict[str, Blueprint]) -> None:
         for name in sorted(self._groups.keys() - wanted.keys()):
             group = self._groups.pop(name)
             log.info("group no longer wanted: group=%s", name)
@@ -103,9 +105,9 @@ class Workerpool:
             group.stop()
         for name, blueprint in wanted.items():
             if name in self._groups:
-                self._groups[name].replace(blueprint, stop_timeout_s)
+                self._groups[name].replace(blueprint, self.stop_timeout_s)
             else:
-                self._groups[name] = Group(self._loop, blueprint, stop_timeout_s, self._group_stopped)
+                self._groups[name] = Group(self._loop, blueprint, self.stop_timeout_s, self._group_stopped)
                 self._groups[name].start()
 
     def reload(self) -> None:
@@ -113,14 +115,14 @@ class Workerpool:
         if self._stopping:
             return
         try:
-            wanted, stop_timeout_s = self._wanted()
+            wanted, self.stop_timeout_s = self._wanted()
         except ConfigError as error:
             for fault in error.faults:
                 log.error("%s", fault)
             log.error("not reloaded: the config has %d faults; nothing was changed", len(error.faults))
             return
         log.info("reloading: groups=%d", len(wanted))
-        self._reconcile(wanted, stop_timeout_s)
+        self._reconcile(wanted)
 
     # -- children
 

@@ -9,8 +9,8 @@ import click
 from taskqueue import inifile
 from taskqueue.cli.effective import Row, show_values
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.config import RESERVED
 from taskqueue.errors import ConfigError
+from taskqueue.sections import RESERVED
 
 
 @click.command("config", short_help="Print the config in force; check it.")

@@ -19,6 +19,7 @@ from taskqueue.title import set_title
 NAME = "taskqueue-dispatcher"
 _STOP_S = 30.0
 """From SIGTERM to giving up on answers from the broker."""
+_MARGIN_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def _serve(command: Command) -> int:
         service = _Service(loop, command, settings)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, service.stop)
-        loop.on_signal(signal.SIGHUP, service.reload)
+        loop.on_signal(signal.SIGHUP, daemon.reloading(service.reload))
         set_title("dispatcher")
         service.start()
         daemon.notify("READY=1")
@@ -89,7 +90,7 @@ class _Service:
             self._loop.stop()
             return
         self._stopping = True
-        daemon.notify("STOPPING=1")
+        daemon.stopping(_STOP_S + _MARGIN_S)
         self._loop.call_later(_STOP_S, self._loop.stop)
         for dispatcher in list(self._all):
             self._end(dispatcher)

@@ -14,6 +14,8 @@ from taskqueue.loop import Loop
 from taskqueue.workerpool import Workerpool
 
 NAME = "taskqueue-workerpool"
+_MARGIN_S = 15.0
+"""What the end of all groups may take beyond `stop_timeout`."""
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,12 @@ def _serve(command: Command) -> int:
         )
 
         def stop() -> None:
-            daemon.notify("STOPPING=1")
+            daemon.stopping(pool.stop_timeout_s + _MARGIN_S)
             pool.stop()
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, stop)
-        loop.on_signal(signal.SIGHUP, pool.reload)
+        loop.on_signal(signal.SIGHUP, daemon.reloading(pool.reload))
         options.runtime_dir.mkdir(mode=0o755, exist_ok=True)
         pool.start(options.runtime_dir / "workerpool.sock")
         daemon.notify("READY=1")

@@ -432,6 +432,25 @@ def test_a_bad_url_names_the_variable_and_not_the_password(
     assert "s3cret" not in fault
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("", "from systemd"), ("amqp://h", "from systemd"), ("amqp://u:from-url@h", "from-url")],
+)
+def test_a_credential_of_systemd_wins_over_the_file(load: Load, tmp_path: Path, url: str, expected: str) -> None:
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "TASKQUEUE_AMQP_URL": url}
+    assert load(FILE, environ=environ).amqp.passwd == (expected if "from-url" in url else "mine")
+    (tmp_path / "amqp_passwd").write_text("from systemd\n")
+    assert load(FILE, environ=environ).amqp.passwd == expected
+
+
+def test_a_credential_that_cannot_be_read_is_a_fault_without_it(
+    faults: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "amqp_passwd").write_bytes(b"s3cret\xff")
+    (fault,) = faults("", environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert fault == ("CREDENTIALS_DIRECTORY: amqp_passwd cannot be read: not UTF-8; expected a file with the password")
+
+
 def test_the_password_is_in_no_repr_and_no_fault(load: Load, faults: Callable[..., list[str]]) -> None:
     assert "s3cret" not in repr(load("[amqp]\npasswd: s3cret\n[w]\npasswd: s3cret\n").groups(["w"]))
     assert "s3cret" not in repr(load("[amqp]\npasswd: s3cret\n"))

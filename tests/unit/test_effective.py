@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskqueue import config, inifile
 from taskqueue.cli import effective
-from taskqueue.config import Said
+from taskqueue.sections import Said
 
 DURATIONS_MS = st.integers(0, 365 * 86_400_000)
 

@@ -13,8 +13,9 @@ LINE_LIMIT = 400
 
 TIERS = (
     {"taskqueue", "errors"},
-    {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile"},
+    {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal"},
     {
+        "sections",
         "lifecycle",
         "backoff",
         "workitem",
@@ -28,7 +29,8 @@ TIERS = (
         "status",
         "worker",
     },
-    {"message", "plugins", "config", "daemon"},
+    {"message", "plugins", "rules", "daemon"},
+    {"config"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.connection", "serving", "group"},
     {"amqp.declarer", "amqp.publisher", "amqp.inspector", "coroutines", "template"},

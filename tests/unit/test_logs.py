@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue import logs
+from taskqueue import journal, logs
 from taskqueue.settings import LoggingSettings
 
 PIPE_SIZE = 4 * 4096
@@ -161,3 +161,74 @@ def test_a_process_title_is_shown_whatever_is_in_it() -> None:
     code = r"import taskqueue.title as t; t.set_title('a\0b\n\ud800ä'); print(open('/proc/self/cmdline').read())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "taskqueue: a?b??ä" in ran.stdout or "-c" in ran.stdout, "as it should be, or without setproctitle"
+
+
+def fields_of(datagram: bytes) -> dict[str, str]:
+    """An entry of the journal's native protocol, every field with its length."""
+    fields = {}
+    while datagram:
+        key, _, rest = datagram.partition(b"\n")
+        length = int.from_bytes(rest[:8], "little")
+        fields[key.decode()] = rest[8 : 8 + length].decode()
+        assert rest[8 + length : 9 + length] == b"\n"
+        datagram = rest[9 + length :]
+    return fields
+
+
+@pytest.fixture
+def journald(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A socket in the place of the journal's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "journal"))
+        listening.settimeout(5)
+        monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "journal"))
+        yield listening
+
+
+def test_the_journal_gets_priority_and_ids_as_fields(journald: socket.socket) -> None:
+    start(None, target="journal")
+    log.warning("100%% of it, worker died: group=%s pid=%d %s task=%s", "a/b", 7, "signal=9", "id\nPRIORITY=0")
+    fields = fields_of(journald.recv(100_000))
+    assert fields == {
+        "MESSAGE": "100% of it, worker died: group=a/b pid=7 signal=9 task=id\n    PRIORITY=0",
+        "PRIORITY": "4",
+        "SYSLOG_FACILITY": "3",
+        "SYSLOG_IDENTIFIER": "test",
+        "SYSLOG_PID": str(os.getpid()),
+        "LOGGER": "taskqueue.test",
+        "TASKQUEUE_GROUP": "a/b",
+        "TASKQUEUE_PID": "7",
+        "TASKQUEUE_TASK": "id\nPRIORITY=0",
+    }
+    log.info("dead letter: message_id=%s", "m1")
+    log.error("%s", "no ids")
+    assert fields_of(journald.recv(100_000))["TASKQUEUE_TASK"] == "m1"
+    fields = fields_of(journald.recv(100_000))
+    assert fields["PRIORITY"] == "3" and not [key for key in fields if key.startswith("TASKQUEUE_")]
+
+
+def test_an_entry_fits_into_a_datagram(journald: socket.socket) -> None:
+    start(None, target="journal")
+    try:
+        raise ValueError("\U0001f40c" * 100_000)
+    except ValueError:
+        log.exception("x: task=%s", "\U0001f40c" * 100_000)
+    assert fields_of(journald.recv(1_000_000))["MESSAGE"].startswith("x: task=\U0001f40c")
+
+
+def test_a_journal_that_is_gone_or_full_does_not_hang_us(journald: socket.socket, tmp_path: Path) -> None:
+    start(None, target="journal")
+    (tmp_path / "journal").rename(tmp_path / "away")
+    log.info("lost")
+    (tmp_path / "away").rename(tmp_path / "journal")
+    for _ in range(10_000):  # more than its queue holds
+        log.info(LINE)
+    assert fields_of(journald.recv(100_000))["MESSAGE"] == "log lines lost: count=1 reason=the log took none"
+
+
+def test_what_systemd_has_connected_to_the_journal_is_known_by_its_inode(pipe: tuple[int, int]) -> None:
+    found = os.fstat(pipe[1])
+    environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    assert journal.is_stream(pipe[1], environ)
+    assert not journal.is_stream(2, environ)
+    assert not journal.is_stream(pipe[1], {})

@@ -1,0 +1,17 @@
+"""Sphinx: the man pages, docs/man/NAME.SECTION.rst. A page is found by its name, and its title gives the summary."""
+
+from pathlib import Path
+
+project = "taskqueue"
+author = "The taskqueue authors"
+exclude_patterns = ["*.rst"]  # the pages alone
+master_doc = "man/index"
+
+
+def _summary(page: Path) -> str:
+    """`what it is`, of a title `name -- what it is`."""
+    return page.read_text().split("\n", 1)[0].partition(" -- ")[2]
+
+
+_pages = sorted(Path(__file__).parent.glob("man/*.[1-8].rst"))
+man_pages = [(f"man/{page.stem}", page.stem[:-2], _summary(page), "", int(page.stem[-1])) for page in _pages]

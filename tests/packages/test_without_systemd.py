@@ -1,0 +1,143 @@
+"""The packages on a host without systemd, as an operator meets them: install, init.d, plugin, upgrade, purge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from hosts import Host
+from packages import Packages
+
+ROLES = ("dispatcher", "workerpool")
+FILES = "find / -xdev -path /root -prune -o -print"
+NUMBERS = range(2, 302)
+
+
+def start_all(host: Host) -> None:
+    """The broker and both services, by hand."""
+    host.run("/etc/init.d/rabbitmq-server start && rabbitmqctl await_startup")
+    for role in ROLES:
+        host.run(f"/etc/init.d/python-taskqueue-{role} start")
+    host.run("amqp-declare-queue --durable --queue=taskqueue; amqp-declare-queue --durable --queue=results")
+
+
+def submit(host: Host, number: int) -> str:
+    """Send one workitem to the plugin; gives its result, once it is there."""
+    host.run(f"amqp-publish --routing-key=taskqueue --body='primes {number}'")
+    return host.wait_for("amqp-get --queue=results", otherwise="cat /var/log/syslog; rabbitmqctl list_queues")
+
+
+def exit_status(host: Host, role: str, action: str) -> int:
+    """Of the init script."""
+    return host.status(f"/etc/init.d/python-taskqueue-{role} {action}")[0]
+
+
+def pid(host: Host, role: str) -> int:
+    """Of a daemon, as its pid file has it."""
+    return int(host.run(f"cat /run/taskqueue/{role}.pid"))
+
+
+def test_init_scripts_say_how_it_went(packages: Packages, template: Path, make_host: Callable[..., Host]) -> None:
+    host = make_host(template, f"init-{packages.release}")
+    host.start()
+    for role in ROLES:
+        assert exit_status(host, role, "status") == 127
+    host.run(f"apt-get install --yes --no-install-recommends {packages.installed}")
+    for role in ROLES:  # the package has started it, with no broker: that comes later
+        assert exit_status(host, role, "status") == 0
+        was = pid(host, role)
+        assert exit_status(host, role, "start") == 0, "it runs already"
+        assert exit_status(host, role, "reload") == exit_status(host, role, "force-reload") == 0
+        assert pid(host, role) == was
+        assert exit_status(host, role, "restart") == 0
+        assert pid(host, role) != was
+        assert exit_status(host, role, "stop") == 0
+        assert exit_status(host, role, "stop") == 0, "it is stopped already"
+        assert exit_status(host, role, "status") == 3
+        assert exit_status(host, role, "reload") == 7
+        assert exit_status(host, role, "try-restart") == 0
+        assert exit_status(host, role, "status") == 3
+        assert exit_status(host, role, "nonsense") == 2
+        # killed: the pid file is left, and its number may be anybody's by now
+        assert exit_status(host, role, "start") == 0
+        host.run(f"kill -KILL {pid(host, role)}")
+        assert exit_status(host, role, "status") == 1
+        host.run(f"echo 1 >/run/taskqueue/{role}.pid")
+        assert exit_status(host, role, "stop") == 0
+        assert exit_status(host, role, "start") == 0
+        assert exit_status(host, role, "stop") == 0
+        # config
+        host.run("echo 'worker: 1' >/tmp/bad && cat /etc/taskqueue/config.ini >/tmp/good")
+        host.run("cat /tmp/bad >/etc/taskqueue/config.ini")
+        status, said = host.status(f"/etc/init.d/python-taskqueue-{role} start")
+        assert status == 6 and "/etc/taskqueue/config.ini:1: " in said
+        host.run("mv /etc/taskqueue/config.ini /tmp/away")
+        status, said = host.status(f"/etc/init.d/python-taskqueue-{role} start")
+        assert status == 6 and "/etc/taskqueue/config.ini is missing" in said
+        host.run("mv /tmp/away /etc/taskqueue/config.ini && cat /tmp/good >/etc/taskqueue/config.ini")
+    host.run("apt-get remove --yes python-taskqueue-dispatcher")
+    assert exit_status(host, "dispatcher", "status") in {4, 126}  # not installed, or the script not executable
+
+
+def test_an_operators_way(packages: Packages, template: Path, make_host: Callable[..., Host]) -> None:
+    host = make_host(template, f"way-{packages.release}")
+    host.start()
+    host.run("apt-get install --yes rabbitmq-server amqp-tools")
+    before = host.run(FILES)
+    host.run(f"apt-get install --yes {packages.installed}")
+    start_all(host)
+    assert host.run("stat -c '%U %G %a' /etc/taskqueue/config.ini /etc/taskqueue/conf.d").splitlines() == [
+        "root taskqueue 640",
+        "root taskqueue 750",
+    ]
+    assert host.run("stat -c %U /proc/$(cat /run/taskqueue/dispatcher.pid)").strip() == "taskqueue"
+    pages = "taskqueue-dispatcher.8 taskqueue-workerpool.8 taskqueue-config.ini.5"
+    assert all(page in host.run("ls /usr/share/man/man*") for page in pages.split())
+
+    # a plugin is picked up by itself, and the pool goes on
+    pool = pid(host, "workerpool")
+    host.run(f"apt-get install --yes /root/{packages.plugin.name}")
+    assert '"factors": [2, 2, 2, 3, 3, 5]' in submit(host, 360)
+    assert pid(host, "workerpool") == pool
+
+    upgrade_under_load(host, packages)
+
+    # removed: its group goes; the work that comes waits
+    host.run("apt-get remove --yes python3-taskqueue-primes")
+    host.wait_for("! grep -lsz [p]rimes /proc/[0-9]*/cmdline")
+    host.run("amqp-publish --routing-key=taskqueue --body='primes 6'")
+    host.wait_for("rabbitmqctl -q list_queues name messages | grep -P 'worker_primes\\t1'")
+    host.run(f"apt-get install --yes /root/{packages.plugin.name}")
+    assert '"factors": [2, 3]' in host.wait_for("amqp-get --queue=results")
+
+    host.run("apt-get purge --yes python3-taskqueue-primes 'python-taskqueue-*'")
+    host.wait_for("! grep -lsz [t]askqueue /proc/[0-9]*/cmdline")
+    host.run("apt-get autoremove --purge --yes")
+    left = set(host.run(FILES).splitlines()) - set(before.splitlines())
+    assert not {path for path in left if "taskqueue" in path}, left
+    assert not {path for path in left if not path.startswith(("/var/lib/rabbitmq/", "/var/log/", "/var/lib/dpkg/",
+        "/var/lib/apt/", "/var/cache/", "/tmp/", "/run/", "/usr/lib/python3/", "/etc/rc", "/etc/passwd", "/etc/group",
+        "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"))}, left  # fmt: skip
+
+
+def upgrade_under_load(host: Host, packages: Packages) -> None:
+    """A later version comes while workitems do; none is lost, and what the operator has changed stays."""
+    host.run("echo '# changed here' >>/etc/taskqueue/config.ini")
+    client = host.begin(
+        f"for number in $(seq {NUMBERS[0]} {NUMBERS[-1]}); do"
+        ' amqp-publish --routing-key=taskqueue --body="primes $number" || exit; done'
+    )
+    host.wait_for("amqp-get --queue=results")  # it is on its way: one result is taken already
+    before = {role: pid(host, role) for role in ROLES}
+    newer = " ".join(f"/root/{file.name}" for file in packages.next)
+    said = host.run(f"apt-get install --yes -o Dpkg::Options::=--force-confold {newer}")
+    assert "Configuration file '/etc/taskqueue/config.ini'" in said, "it was changed on both sides"
+    assert client.wait(120) == 0, client.stdout
+    assert host.run("tail -n 1 /etc/taskqueue/config.ini").strip() == "# changed here"
+    assert host.run("stat -c '%U %G %a' /etc/taskqueue/config.ini").strip() == "root taskqueue 640"
+    assert all(pid(host, role) != before[role] for role in ROLES), "the new version runs"
+    results = host.run(f"timeout 120 amqp-consume --queue=results --count={len(NUMBERS) - 1} cat", deadline_s=150)
+    numbers = {int(found) for found in re.findall(r'"number": (\d+)', results)}
+    assert len(set(NUMBERS) - numbers) == 1, "all but the one that was taken before"
+    assert host.run("rabbitmqctl -q list_queues name messages | grep taskqueue_dead").split()[1] == "0"
