@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from taskqueue import topology
@@ -116,24 +116,26 @@ def server(broker: Broker, amqp: AmqpSettings) -> Iterator[Finding]:
         yield ok("version", name)
 
 
-def rights_and_alarms(broker: Broker, management: Management) -> Iterator[Finding]:
+def rights_and_alarms(broker: Broker, management: Management, trouble: Sequence[str]) -> Iterator[Finding]:
     """Make a queue, publish to it, read it, delete it. A broker under alarm takes no message, and after one hears no
     more of what comes on the connection: nothing else can be asked on it."""
     queue = Queue(f"taskqueue_doctor_{new_id()}", {"x-expires": 60_000})
-    answers: list[tuple[Published, str]] = []
-    publisher = broker.session.publisher
+    answers: list[Published] = []
+
+    def refusal() -> str | None:
+        """A publish that is not allowed is tried again for ever; `trouble` has been told of it."""
+        return next((line.partition("reason=")[2] for line in trouble if "403" in line), None)
+
     try:
         broker.session.have(queue, time.monotonic() + _PROBE_S)
     except BrokerRefused as error:
         yield problem("rights", str(error), _RIGHTS)
         return
-    publisher.publish(
-        queue.name, Properties(message_id=new_id()), b"", lambda answer: answers.append((answer, publisher.refusal))
-    )
-    broker.session.wait(lambda: answers or broker.blocked, time.monotonic() + _PROBE_S)
-    if answers and answers[0][0] is Published.REFUSED:
+    broker.session.publisher.publish(queue.name, Properties(message_id=new_id()), b"", answers.append)
+    broker.session.wait(lambda: answers or broker.blocked or refusal(), time.monotonic() + _PROBE_S)
+    if why := refusal():
         broker.delete(queue.name)
-        yield problem("rights", f"{broker.server.host}: {answers[0][1]}", _RIGHTS)
+        yield problem("rights", f"{broker.server.host}: {why}", _RIGHTS)
         return
     if answers:
         try:

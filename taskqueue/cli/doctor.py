@@ -55,5 +55,6 @@ def _look_at_broker(operator: Operator, settings: Settings, wanted: tuple[GroupS
         yield from checks_broker.queues(broker, settings, wanted, management)
         yield from checks_broker.consumer_timeout(broker, wanted)
         yield from checks_broker.clock(management)
-    with operator.broker(amqp) as broker:
-        yield from checks_broker.rights_and_alarms(broker, management)
+    trouble: list[str] = []
+    with operator.broker(amqp, trouble=trouble.append) as broker:
+        yield from checks_broker.rights_and_alarms(broker, management, trouble)

@@ -48,7 +48,7 @@ class Operator:
 
     def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
-        return Broker(amqp or self.settings.amqp, trouble=self.show.note, **keywords)
+        return Broker(amqp or self.settings.amqp, **{"trouble": self.show.note, **keywords})
 
     def management(self, broker: Broker, amqp: AmqpSettings | None = None) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""

@@ -68,6 +68,7 @@ STUBBORN = """
             self.number = 0
 
         def handle_task(self, body):
+            print("at work")
             self.number += 1
             until = time.monotonic() + 0.3
             while time.monotonic() < until:
@@ -179,11 +180,10 @@ def test_in_a_pipe_on_a_terminal_and_ctrl_c(installed: Stage, tmp_path: Path) ->
         terminal.shows(r"^problem +bad payload +bytes: the worker died: status 9 +let handle_task raise")
     command = installed.command("taskqueue", "check-plugin", "-v", "-c", installed.config_file, "stubborn", "good")
     with Terminal(command, installed.env()) as terminal:
-        wait_for_worker = lambda: descendants(terminal.process.pid)  # noqa: E731
-        while not (theirs := wait_for_worker()):
-            assert terminal.process.poll() is None, terminal.text
+        terminal.shows("^at work")
+        theirs = descendants(terminal.process.pid)
         terminal.press(CTRL_C)
-        assert terminal.wait() == 130
+        assert terminal.wait() == 130, terminal.text
     wait_gone(theirs)
 
 
