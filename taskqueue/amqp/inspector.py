@@ -19,6 +19,7 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.loop import Timer
+from taskqueue.topology import Queue
 
 _ANSWER_S = 10.0
 """Longer than any election takes: a quorum queue without a leader has no answer, for ever."""
@@ -88,6 +89,18 @@ class Inspector:
             self._ask(queue, send, lambda method: Counts(method.message_count, method.consumer_count), counted, failed)
 
         ask()
+
+    def declare(self, queue: Queue, answered: Answered, failed: Failed) -> None:
+        """Declare `queue`, which the caller knows to exist: nothing is made, and a refusal says in what it differs."""
+        self._ask(
+            queue.name,
+            lambda channel, done: channel.queue_declare(
+                queue.name, durable=True, arguments=dict(queue.arguments) or None, callback=done
+            ),
+            lambda method: None,
+            answered,
+            failed,
+        )
 
     def purge(self, queue: str, answered: Callable[[int | None], None], failed: Failed) -> None:
         """Remove all that is ready in `queue`; how many messages that were."""

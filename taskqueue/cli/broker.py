@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.cli.interrupts import Interrupts
 from taskqueue.cli.reading import Reading, Renewal
-from taskqueue.errors import BrokerUnavailable, TaskqueueError
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.message import Properties
 from taskqueue.session import Outbox, Session
 from taskqueue.settings import AmqpSettings
@@ -90,6 +90,18 @@ class Broker:
     def counts_of(self, queues: Iterable[str]) -> dict[str, Counts | None]:
         """`counts` of each."""
         return {queue: self.counts(queue) for queue in queues}
+
+    def difference(self, queue: Queue) -> str | None:
+        """In what `queue`, which exists, differs from how we would declare it, in the broker's words; None: in nothing
+        that the broker compares. Raises `BrokerRefused` where we may not declare it."""
+        try:
+            self._ask(lambda name, answered, failed: self._inspector.declare(queue, answered, failed), queue.name)
+        except BrokerRefused as error:
+            said = str(error)
+            if "PRECONDITION_FAILED" not in said:
+                raise
+            return said.partition("PRECONDITION_FAILED - ")[2]
+        return None
 
     def read(
         self, queue: str, *, limit: int | None = None, follow: bool = False, renew: Renewal | None = None

@@ -27,6 +27,12 @@ COMMANDS = {
     "why": "why",
     "dead": "dead",
     "purge": "purge",
+    "doctor": "doctor",
+    "plugins": "plugins",
+    "run": "run",
+    "check-plugin": "check_plugin",
+    "dev": "dev",
+    "config": "config",
 }
 """Subcommands, and the module of `taskqueue.cli` whose `command` each is; in the order in which help shows them."""
 

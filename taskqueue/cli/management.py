@@ -10,8 +10,10 @@ import base64
 import json
 import os
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -92,18 +94,32 @@ class Management:
             return None
         return [str(each.get("client_properties", {}).get("connection_name", "")) for each in found]
 
+    def clock_ahead_s(self) -> float | None:
+        """How far the broker's clock is ahead of this host's: about, HTTP gives whole seconds."""
+        if not self._is_ours():
+            return None
+        before = time.time()
+        try:
+            with self._opener.open(self._request("overview"), timeout=_TIMEOUT_S) as answer:
+                theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
+        except (URLError, OSError, ValueError, TypeError):
+            return None
+        return theirs - (before + time.time()) / 2
+
     def _is_ours(self) -> bool:
         if self._ours is None:
             self._ours = self.overview() is not None
         return self._ours
 
     def _get(self, path: str) -> Any:
-        request = Request(f"{self._url}/api/{path}", headers={"Authorization": f"Basic {self._login}"})
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+            with self._opener.open(self._request(path), timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read(_ANSWER_LIMIT))
         except (URLError, OSError, ValueError):
             return None
+
+    def _request(self, path: str) -> Request:
+        return Request(f"{self._url}/api/{path}", headers={"Authorization": f"Basic {self._login}"})
 
 
 def _where(amqp: AmqpSettings, host: str, url: str) -> tuple[str, str, str]:

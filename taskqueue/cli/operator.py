@@ -16,6 +16,7 @@ from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
 from taskqueue.config import Settings
+from taskqueue.settings import AmqpSettings
 
 
 @dataclass
@@ -30,10 +31,15 @@ class Operator:
         """What the config says; raises `ConfigError`. A file that was named must exist, the default one need not."""
         return self.load()
 
-    def load(self) -> Settings:
-        """Read the config anew."""
+    @cached_property
+    def host_settings(self) -> Settings:
+        """As `settings`, checked against the plugins that are installed on this host, as the workerpool does."""
+        return self.load(installed=self.plugins)
+
+    def load(self, **keywords: Any) -> Settings:
+        """Read the config anew; `keywords` are those of `config.load`."""
         path = str(self.config_path or config.DEFAULT_PATH)
-        return config.load(path, must_exist=self.config_path is not None)
+        return config.load(path, must_exist=self.config_path is not None, **keywords)
 
     @cached_property
     def plugins(self) -> dict[str, plugins.Plugin]:
@@ -51,13 +57,13 @@ class Operator:
         """The worker types that are known here: of plugins that are installed, and of groups of the pool."""
         return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
 
-    def broker(self, **keywords: Any) -> Broker:
-        """A connection to the broker, to be entered with `with`."""
-        return Broker(self.settings.amqp, **{"trouble": self.show.note, **keywords})
+    def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
+        """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
+        return Broker(amqp or self.settings.amqp, **{"trouble": self.show.note, **keywords})
 
-    def management(self, broker: Broker) -> Management:
+    def management(self, broker: Broker, amqp: AmqpSettings | None = None) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""
-        return Management(self.settings.amqp, broker.server.host, broker.server.cluster_name)
+        return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
 
     def pool(self, socket: Path | None = None) -> pool.Pool:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from taskqueue import topology
-from taskqueue.cli import parameters
+from taskqueue.cli import bodies, parameters
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.lines import Lines
 from taskqueue.cli.operator import Operator, operator_command
@@ -24,7 +24,7 @@ from taskqueue.cli.show import Column
 from taskqueue.client import Client, Result, Submitted
 from taskqueue.errors import MalformedWorkitem, ResultTimeout, TaskqueueError, WorkitemFailed, WorkitemRefused
 from taskqueue.message import DELAY, WORKER_TYPE
-from taskqueue.workitem import BYTES, JSON, TEXT, parse_json_value
+from taskqueue.workitem import JSON, TEXT
 
 _COLUMNS = (Column("id"), Column("worker_type"))
 
@@ -45,23 +45,11 @@ class _Order:
         """The keywords of `Client.submit` for a workitem that is submitted now; raises `MalformedWorkitem` for a body
         that a worker could not read as what it is."""
         return {
-            "content_type": self._content_type(body),
+            "content_type": bodies.content_type(body, self.kind),
             "headers": self.headers,
             "delay_s": self.delay_s if self.at is None else max(0.0, self.at.timestamp() - time.time()),
             "message_id": self.message_id,
         }
-
-    def _content_type(self, body: bytes) -> str:
-        if self.kind == JSON or (self.kind is None and body.lstrip()[:1] == b"{"):
-            parse_json_value(body)
-            return JSON
-        try:
-            body.decode()
-        except UnicodeDecodeError as error:
-            if self.kind is None:
-                return BYTES
-            raise MalformedWorkitem("malformed", f"not UTF-8 text: byte {error.start}") from None
-        return TEXT
 
 
 @click.command("submit", short_help="Submit workitems; wait for results.")
@@ -157,13 +145,7 @@ def _check_usage(bodies: dict[str, bool], clashes: dict[str, bool]) -> None:
 
 
 def _content(order: _Order, body: str | None, path: Path | None) -> bytes:
-    if path is not None:
-        content, source = path.read_bytes(), str(path)
-    elif body == "-":
-        content, source = sys.stdin.buffer.read(), "standard input"
-    else:
-        assert body is not None
-        content, source = body.encode("utf-8", "surrogateescape"), "BODY"
+    content, source = bodies.read(body, path)
     try:
         order.options(content)
     except MalformedWorkitem as error:

@@ -15,7 +15,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
-_NOT_NEEDED = ("mypy*", "ruff*", "pip", "pip-*", "hypothesis*", "_hypothesis*", "pygments*", "setuptools*")
+_NOT_NEEDED = ("mypy*", "ruff*", "pip", "pip-*", "hypothesis*", "_hypothesis*", "pygments*")
 
 
 class Installation:

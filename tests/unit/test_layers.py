@@ -15,6 +15,7 @@ TIERS = (
     {"taskqueue", "errors"},
     {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal"},
     {
+        "sections",
         "lifecycle",
         "backoff",
         "workitem",
@@ -28,7 +29,8 @@ TIERS = (
         "status",
         "worker",
     },
-    {"message", "plugins", "config", "daemon"},
+    {"message", "plugins", "rules", "daemon"},
+    {"config"},
     {"letter"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.frames"},
@@ -40,11 +42,12 @@ TIERS = (
     {"workers", "settler", "lease"},
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
-    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters"},
-    {"cli.reading", "cli.lines"},
+    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters", "cli.private_broker"},
+    {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator", "cli.editing"},
-    {"cli.letters", "cli.overview"},
+    {"cli.letters", "cli.overview", "cli.groups", "cli.findings", "cli.dev_site"},
+    {"cli.checks_host", "cli.checks_broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
