@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,9 @@ from taskqueue.cli import private_broker
 from taskqueue.cli.private_broker import (
     LOOPBACK,
     MARKER,
+    POLL_S,
     SCRIPTS,
+    STOP_TIMEOUT_S,
     BrokerError,
     free_ports,
     processes,
