@@ -117,7 +117,7 @@ def test_header_values() -> None:
         (b"x", b"x" + long(b"\xff")),
         (b"S", b"S" + long(b"\xff")),
     )
-    if pika.__version__.startswith("1.2."):  # it reads `l` without a sign
+    if pika.__version__.startswith(("1.2.", "1.3.")):  # Debian's: it reads `l` without a sign
         return
     assert not fault
     assert ours.headers == {
