@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from taskqueue import topology
-from taskqueue.cli import bodies, parameters
+from taskqueue.cli import bodies, groups, parameters
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.lines import Lines
 from taskqueue.cli.operator import Operator, operator_command
@@ -54,7 +54,7 @@ class _Order:
 
 @click.command("submit", short_help="Submit workitems; wait for results.")
 @operator_command(json=False)
-@click.argument("worker_type", metavar="TYPE", type=parameters.worker_type)
+@click.argument("worker_type", metavar="TYPE", type=parameters.worker_type, shell_complete=groups.complete)
 @click.argument("body", required=False)
 @click.option("--json", "kind", flag_value=JSON, help="The body is JSON. (For JSON output: taskqueue --json submit …)")
 @click.option("--text", "kind", flag_value=TEXT, help="The body is text, even where it begins with a brace.")
