@@ -18,7 +18,9 @@ def test_autopkgtest(packages: Packages, template: Path, make_host: Callable[...
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, host.root / "srv" / "taskqueue"], check=True)
     host.start()
     host.run(f"apt-get install --yes --no-install-recommends {TOOLS}")
-    host.run(f"cd /srv && autopkgtest --no-built-binaries {packages.installed} taskqueue/ -- null", deadline_s=400)
+    # the host is the container that a test may ask for
+    options = "--no-built-binaries --ignore-restrictions=isolation-container"
+    host.run(f"cd /srv && autopkgtest {options} {packages.installed} taskqueue/ -- null", deadline_s=400)
 
 
 def test_piuparts(packages: Packages) -> None:
