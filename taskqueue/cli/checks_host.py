@@ -171,14 +171,14 @@ def _of_pool(pool: Pool, names: set[str]) -> Iterator[Finding]:
 
 
 def _of_group(group: Group) -> Iterator[Finding]:
-    if group.state in {"backoff", "refused"}:
+    if group.state in {"backoff", "refused"} or (group.state == "starting" and group.last_error):
         last = (group.last_error or "").rstrip().rpartition("\n")[2]
         yield problem(
             "workerpool", f"{group.name} does not run ({group.state}): {last}",
             f"taskqueue plugins {group.name} shows where; it is tried again by itself",
         )  # fmt: skip
     for generation in group.generations:
-        if generation.connected is False:
+        if generation.connected is False and generation.trouble:
             yield problem(
                 "workerpool", f"{group.name} is not connected to the broker: {generation.trouble}",
                 "see what is said of the connection; it connects by itself",

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
@@ -44,6 +45,7 @@ class Terminal:
         os.set_blocking(self._fd, False)
 
         def control() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in what a shell has started in the background
             fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(

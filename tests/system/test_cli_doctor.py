@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def test_a_pool_that_is_not_well(broken: Stage, proxy: Proxy, vhost: str) -> Non
     wait_for(lambda: broken.pool.group("echo")["generations"][-1]["broker"]["connected"] is False, 20, "it is cut off")
     broken.configure("[echo]\nworkers: 0\n")
     found = doctor(broken, status=1)
-    assert "broken does not run (backoff): ModuleNotFoundError" in told(found, "workerpool", "problem")
+    assert re.search(r"broken does not run \(\w+\): ModuleNotFoundError", told(found, "workerpool", "problem"))
     assert "echo is not connected to the broker" in told(found, "workerpool", "problem")
     assert told(found, "workerpool", "warning") == "echo runs, and is no longer wanted"
 
