@@ -31,6 +31,9 @@ _COLUMNS = (
     Column("imports", styles={"yes": "green"}, style="bold red"),
     Column("sections"),
 )
+_WIDE = ("entry_point", "sections")
+"""Left out on a terminal with less than this many characters in a line, unless a type is named."""
+_WIDTH = 120
 _YES = "yes"
 
 
@@ -72,7 +75,9 @@ def command(operator: Operator, names: Sequence[str], no_import: bool) -> int:
     if show.as_json:
         show.document([_document(operator, each) for each in found])
     else:
-        show.table(_COLUMNS, (_row(operator, each) for each in found))
+        narrow = show.on_terminal and not names and show.console.width < _WIDTH
+        shown = [column for column in _COLUMNS if not (narrow and column.key in _WIDE)]
+        show.table(shown, ([cells[column.key] for column in shown] for cells in map(partial(_cells, operator), found)))
         if not found:
             show.note("no plugin is installed (entry points worker.plugins)")
         if names:
@@ -112,21 +117,21 @@ def _settings(operator: Operator, group: GroupSettings) -> Iterator[Row]:
     return ((group.name, each) for each in said)
 
 
-def _row(operator: Operator, found: _Found) -> tuple[Any, ...]:
+def _cells(operator: Operator, found: _Found) -> dict[str, Any]:
     group, plugin = found.group, found.plugin
     sections = operator.host_settings.sections_of(group.worker_type, group.instance)
     user, _why_not = groups.user_of(group)
-    return (
+    row = (
         group.name, plugin.distribution, plugin.version, plugin.entry_value, found.enabled, group.workers,
         user or group.user, found.imports, ", ".join(f"[{each}]" for each in sections) or None,
     )  # fmt: skip
+    return dict(zip((column.key for column in _COLUMNS), row, strict=True))
 
 
 def _document(operator: Operator, found: _Found) -> dict[str, Any]:
-    cells = dict(zip((column.key for column in _COLUMNS), _row(operator, found), strict=True))
     group = found.group
     return {
-        **cells,
+        **_cells(operator, found),
         "worker_type": group.worker_type,
         "instance": group.instance,
         "enabled": found.enabled == _YES,

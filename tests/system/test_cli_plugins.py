@@ -143,6 +143,9 @@ def test_plugins_on_a_terminal(installed: Stage) -> None:
         terminal.shows(
             r"^speaks +plugin_speaks +2\.1 +plugin_speaks\.worker:Worker\.factory +yes +2 .* yes +\[DEFAULT\]"
         )
+    with Terminal(command, installed.env(), columns=80) as terminal:
+        assert terminal.wait() == 1
+        terminal.shows(r"^speaks +plugin_speak\S* +2\.1 +yes +2 +\w+ +yes *$")
 
 
 def test_no_plugin_and_no_such_plugin(stage: Stage) -> None:
