@@ -44,6 +44,8 @@ def test_document(stage: Stage) -> None:
         lambda: group if (group := stage.pool.group("broken")).get("last_error") else {}, 10, "broken says why"
     )
 
+    stage.pool.logged("broker connected")  # a group runs, and waits for its broker
+
     mode = stage.pool.socket_path.stat().st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o660
 
