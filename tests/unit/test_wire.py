@@ -29,6 +29,9 @@ from taskqueue.message import (
     reduced,
 )
 
+UNSIGNED = pika.__version__.startswith(("1.2.", "1.3."))
+"""Debian's: they read `l`, a number below -2**31, without its sign, where it cannot be told from a large float's."""
+
 
 def decoded(payload: bytes) -> Any:
     """pika's properties of a content header, as a connection would have them."""
@@ -65,7 +68,11 @@ def test_what_came_can_be_sent_on_in_every_way(fields: Any, properties: dict[str
     forms += [step, off_ladder(step), off_ladder(ours)]
     for form in forms:
         again, faults = from_pika(decoded(b"".join(to_pika(form).encode())))
-        assert not faults and again.message_id == form.message_id
+        assert again.message_id == form.message_id
+        if faults and UNSIGNED:
+            assert faults == "headers: a number beyond 64 bits; lost"
+            continue
+        assert not faults
         assert (again.headers or {}).keys() == (form.headers or {}).keys()
     assert attempts(ours) >= (0, 0)
     try:
@@ -117,7 +124,7 @@ def test_header_values() -> None:
         (b"x", b"x" + long(b"\xff")),
         (b"S", b"S" + long(b"\xff")),
     )
-    if pika.__version__.startswith(("1.2.", "1.3.")):  # Debian's: it reads `l` without a sign
+    if UNSIGNED:
         return
     assert not fault
     assert ours.headers == {
