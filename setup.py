@@ -36,6 +36,8 @@ setup(
         "pika>=1.2.0",
         "configobj>=5.0.8",
         "python-daemon>=2.3.2",
+        "click>=8.1",
+        "rich>=13",
     ],
     extras_require={
         "title": ["setproctitle>=1.3"],
@@ -45,6 +47,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "taskqueue = taskqueue.cli.main:main",
             "taskqueue-dispatcher = taskqueue.cli.dispatcher:main",
             "taskqueue-workerpool = taskqueue.cli.workerpool:main",
         ],

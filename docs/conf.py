@@ -1,6 +1,16 @@
-"""Sphinx: the man pages, docs/man/NAME.SECTION.rst. A page is found by its name, and its title gives the summary."""
+"""Sphinx: the man pages, docs/man/NAME.SECTION.rst. A page is found by its name, and its title gives the summary.
 
+Those of the command taskqueue are made here, of its help texts.
+"""
+
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import commands
+
+commands.write("man", Path(__file__).parent / "man")
 
 project = "taskqueue"
 author = "The taskqueue authors"

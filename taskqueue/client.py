@@ -19,24 +19,19 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from taskqueue import config, topology
-from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
+from taskqueue.amqp import Consumer, Delivery
 from taskqueue.errors import (
-    BrokerRefused,
-    BrokerUnavailable,
     MalformedWorkitem,
     ResultTimeout,
     WorkitemFailed,
-    WorkitemRefused,
 )
-from taskqueue.loop import Loop
 from taskqueue.message import DELAY, DELAY_LIMIT_MS, WORKER_TYPE, Properties, encode_result, header, new_id
+from taskqueue.session import Outbox, Session
 from taskqueue.topology import Queue
 from taskqueue.workitem import decode, worker_type
 
 __all__ = ["Client", "Result", "Submitted"]
 
-_WINDOW = 1000
-"""Workitems of `submit_many` under way at a time without a confirm."""
 _REPLY_EXPIRES_MS = 30 * 60_000
 """A reply queue whose client is gone for so long is removed by the broker."""
 
@@ -79,26 +74,26 @@ class Client:
 
     `url`: `amqp://user:password@host:port/vhost` (`amqps` for TLS; several hosts separated by commas); by default
     what the environment's `TASKQUEUE_AMQP_URL` or `/etc/taskqueue/config.ini` says. `reply_to`: the queue that gets
-    the results of what is submitted; by default a private one, from which `wait` takes them. `timeout_s`: how long a
-    call waits for the broker, in seconds, before it raises `BrokerUnavailable`.
+    the results of what is submitted, "" for the one that the group's `results_routing_key` names; by default a private
+    one, from which `wait` takes them. `timeout_s`: how long a call waits for the broker, in seconds, before it raises
+    `BrokerUnavailable`. `session`: a conversation with the broker that the program has already.
     """
 
-    def __init__(self, url: str | None = None, *, reply_to: str | None = None, timeout_s: float = 30.0) -> None:
-        environ = os.environ if url is None else {config.URL_VARIABLE: url}
-        self._amqp = config.load(environ=environ).amqp
-        self._timeout_s = timeout_s
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        reply_to: str | None = None,
+        timeout_s: float = 30.0,
+        session: Session | None = None,
+    ) -> None:
+        self._session = session or _session(url, timeout_s)
+        self._owns_session = session is None
         self._private = f"taskqueue_reply_{new_id()}"
-        self._reply_to = reply_to or self._private
+        self._reply_to = self._private if reply_to is None else reply_to
         self._results: dict[str, Result] = {}
-        self._loop = Loop()
-        self._connection = Connection(self._loop, self._amqp, "taskqueue-client")
-        self._fact: Callable[[], bool] = lambda: False
-        self._loop.before_wait(self._wait_no_more)  # behind the connection's own hook
-        self._declarer = Declarer(self._connection)
-        self._publisher = Publisher(self._connection)
         self._replies: Consumer | None = None
         self._private_used = False
-        self._open = False
 
     def __enter__(self) -> Self:
         """Connect; raises `BrokerUnavailable`, `BrokerRefused`."""
@@ -113,27 +108,18 @@ class Client:
 
     def connect(self) -> None:
         """Connect, where that has not been done; called by every other method."""
-        if not self._open:
-            self._open = True
-            self._connection.start()
-        deadline = time.monotonic() + self._timeout_s
-        if not self._run_until(lambda: self._publisher.ready, deadline):
-            self._unavailable()
+        self._session.open()
 
     def close(self) -> None:
         """Remove the private reply queue and close the connection."""
-        if self._open:
-            self._open = False
-            done: list[bool] = []
-            deadline = time.monotonic() + min(self._timeout_s, 5.0)
+        session = self._session
+        if session.is_open:
             if self._replies is not None:
                 self._replies.cancel(lambda: None)
-            if self._private_used and self._connection.is_up:
-                self._declarer.delete(self._private, lambda: done.append(True))
-                self._run_until(lambda: bool(done) or not self._connection.is_up, deadline)
-            self._connection.close(lambda: done.append(False))
-            self._run_until(lambda: False in done, deadline)
-            self._loop.close()
+            if self._private_used:
+                session.delete(self._private)
+            if self._owns_session:
+                session.close()
 
     # -- submit
 
@@ -158,9 +144,19 @@ class Client:
         it (too large a body), `MalformedWorkitem` for a bad worker type, `ValueError` for an impossible delay.
         """
         properties, body = self._message(
-            worker_type, workitem, content_type, headers, delay_s, message_id, correlation_id, reply_to
+            worker_type,
+            workitem,
+            content_type=content_type,
+            headers=headers,
+            delay_s=delay_s,
+            message_id=message_id,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
         )
-        self._publish_all([(properties, body)])
+        self.connect()
+        outbox = Outbox(self._session)
+        self._publish(outbox, properties, body, lambda: None)
+        outbox.settle()
         return _submitted(properties)
 
     def submit_many(
@@ -179,26 +175,39 @@ class Client:
         those before it are submitted, and some behind it may be.
         """
         submitted: list[Submitted] = []
-
-        def messages() -> Iterable[tuple[Properties, bytes]]:
-            for workitem in workitems:
-                made = self._message(worker_type, workitem, content_type, headers, delay_s, None, None, reply_to)
-                submitted.append(_submitted(made[0]))
-                yield made
-
-        self._publish_all(messages())
+        options = {"content_type": content_type, "headers": headers, "delay_s": delay_s, "reply_to": reply_to}
+        self.submit_each(worker_type, ((workitem, options) for workitem in workitems), submitted.append)
         return submitted
+
+    def submit_each(
+        self,
+        worker_type: str,
+        workitems: Iterable[tuple[Any, Mapping[str, Any]]],
+        on_submitted: Callable[[Submitted], object],
+    ) -> None:
+        """As `submit_many`, in flat memory, for workitems each with keywords of `submit` of its own.
+
+        `on_submitted(submitted)` is called for each in order, once it is confirmed. Where this ends with an error, some
+        of those that were not reported may have been submitted, too: as many as are under way at a time.
+        """
+        self.connect()
+        outbox = Outbox(self._session)
+        for workitem, options in workitems:
+            properties, body = self._message(worker_type, workitem, **options)
+            self._publish(outbox, properties, body, partial(on_submitted, _submitted(properties)))
+        outbox.settle()
 
     def _message(
         self,
         of_type: str,
         workitem: Any,
-        content_type: str | None,
-        headers: Mapping[str, Any] | None,
-        delay_s: float,
-        message_id: str | None,
-        correlation_id: str | None,
-        reply_to: str | None,
+        *,
+        content_type: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        delay_s: float = 0.0,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
     ) -> tuple[Properties, bytes]:
         own: dict[str, Any] = {WORKER_TYPE: worker_type(of_type)}
         if not 0 <= delay_s * 1000 <= DELAY_LIMIT_MS:
@@ -212,75 +221,14 @@ class Client:
             headers={**(headers or {}), **own},
             message_id=message_id,
             correlation_id=correlation_id or message_id,
-            reply_to=reply_to or self._reply_to,
+            reply_to=(self._reply_to if reply_to is None else reply_to) or None,
         ), body
 
-    def _publish_all(self, messages: Iterable[tuple[Properties, bytes]]) -> None:
-        """Publish and wait for every confirm; what was lost with a connection is published again on the next."""
-        self.connect()
-        waiting: dict[str | None, tuple[Properties, bytes]] = {}
-        lost: list[tuple[Properties, bytes]] = []
-        refused: list[str] = []
-
-        def answered(message: tuple[Properties, bytes], published: Published) -> None:
-            if published is Published.CONFIRMED:
-                waiting.pop(message[0].message_id, None)
-                return
-            if published is Published.REFUSED:
-                waiting.pop(message[0].message_id, None)
-                refused.append(f"workitem {message[0].message_id}: {self._publisher.refusal}")
-                return
-            if published is Published.UNROUTABLE:
-                self._declarer.forget(topology.INGRESS)
-            lost.append(message)
-
-        def send(message: tuple[Properties, bytes]) -> None:
-            self._publisher.publish(topology.INGRESS, message[0], message[1], partial(answered, message))
-
-        def moved(before: int) -> bool:
-            return bool(lost) or len(waiting) < before
-
-        def settle(left: int) -> None:
-            deadline = time.monotonic() + self._timeout_s
-            while len(waiting) > left:
-                before = len(waiting)
-                if not self._run_until(partial(moved, before), deadline):
-                    self._unavailable()
-                if refused:
-                    raise WorkitemRefused(refused[0])
-                if len(waiting) < before:
-                    deadline = time.monotonic() + self._timeout_s
-                if lost and self._run_until(lambda: self._publisher.ready, deadline):
-                    again, lost[:] = lost[:], []
-                    self._prepare(any(message[0].reply_to == self._private for message in again), deadline)
-                    for message in again:
-                        send(message)
-
-        for message in messages:
-            private = message[0].reply_to == self._private
-            if not self._declarer.knows(topology.INGRESS) or (private and not self._declarer.knows(self._private)):
-                self._prepare(private, time.monotonic() + self._timeout_s)
-            waiting[message[0].message_id] = message
-            send(message)
-            settle(_WINDOW)
-        settle(0)
-
-    def _prepare(self, private: bool, deadline: float) -> None:
-        """Have the queues that a submit needs."""
-        self._have(topology.ingress(self._amqp), deadline)
-        if private:
-            self._private_used = True
-            self._have(self._reply_queue(), deadline)
-
-    def _have(self, queue: Queue, deadline: float) -> None:
-        done: list[bool] = []
-        while not done:
-            self._declarer.declare(queue, partial(done.append, True))
-            if not (
-                self._run_until(lambda: bool(done) or not self._connection.is_up, deadline)
-                and self._run_until(lambda: self._connection.is_up, deadline)
-            ):
-                self._unavailable()
+    def _publish(self, outbox: Outbox, properties: Properties, body: bytes, confirmed: Callable[[], object]) -> None:
+        private = properties.reply_to == self._private
+        self._private_used = self._private_used or private
+        needs = self._reply_queue() if private else None
+        outbox.publish(topology.ingress(self._session.amqp), properties, body, confirmed, needs=needs)
 
     def _reply_queue(self) -> Queue:
         return Queue(self._private, {"x-expires": _REPLY_EXPIRES_MS})
@@ -298,54 +246,43 @@ class Client:
         self.connect()
         if self._replies is None:
             self._replies = Consumer(
-                self._connection, self._declarer, self._reply_queue(), prefetch=100, on_delivery=self._on_reply
+                self._session.connection,
+                self._session.declarer,
+                self._reply_queue(),
+                prefetch=100,
+                on_delivery=self._on_reply,
             )
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if not self._run_until(lambda: submitted.message_id in self._results, deadline):
+        if not self._session.wait(lambda: submitted.message_id in self._results, deadline):
             raise ResultTimeout(f"no result of workitem {submitted.message_id} within {timeout_s:g} s")
         return self._results.pop(submitted.message_id)
 
     def _on_reply(self, delivery: Delivery) -> None:
-        properties = delivery.properties
-        try:
-            value = decode(delivery.body, properties.content_type, properties.content_encoding)
-        except MalformedWorkitem:  # not from a worker: anyone may publish to a queue
-            value = delivery.body
-        result = Result(
-            message_id=str(header(properties, "task_id") or properties.correlation_id),
-            status=str(header(properties, "status")),
-            value=value,
-            content_type=properties.content_type,
-            headers=properties.headers or {},
-        )
+        result = read_result(delivery.properties, delivery.body)
         self._results[result.message_id] = result
         delivery.settle()
 
-    # -- the loop
 
-    def _run_until(self, fact: Callable[[], bool], deadline: float | None) -> bool:
-        """Turn the loop until `fact()`; False at the deadline. A broker that says no raises `BrokerRefused`."""
-        self._fact = fact
-        while not fact():
-            if self._connection.refused:
-                raise BrokerRefused(f"{self._connection.host}: {self._connection.trouble}")
-            left_s = 3600.0 if deadline is None else deadline - time.monotonic()
-            if left_s <= 0:
-                return False
-            self._loop.turn(left_s)
-        return True
+def read_result(properties: Properties, body: bytes) -> Result:
+    """What a message in a queue of results says."""
+    try:
+        value = decode(body, properties.content_type, properties.content_encoding)
+    except MalformedWorkitem:  # not from a worker: anyone may publish to a queue
+        value = body
+    return Result(
+        message_id=str(header(properties, "task_id") or properties.correlation_id),
+        status=str(header(properties, "status")),
+        value=value,
+        content_type=properties.content_type,
+        headers=properties.headers or {},
+    )
 
-    def _wait_no_more(self) -> None:
-        """A fact that has come true in this turn's hooks is not to wait for the next packet."""
-        if self._fact():
-            self._loop.call_soon(lambda: None)
 
-    def _unavailable(self) -> None:
-        connection = self._connection
-        why = "it takes no messages (memory or disk alarm)" if connection.blocked else connection.trouble or "no answer"
-        raise BrokerUnavailable(f"{connection.host}: {why} for {self._timeout_s:g} s")
+def _session(url: str | None, timeout_s: float) -> Session:
+    environ = os.environ if url is None else {config.URL_VARIABLE: url}
+    return Session(config.load(environ=environ).amqp, "taskqueue-client", timeout_s=timeout_s)
 
 
 def _submitted(properties: Properties) -> Submitted:
-    assert properties.message_id and properties.correlation_id and properties.reply_to
-    return Submitted(properties.message_id, properties.correlation_id, properties.reply_to)
+    assert properties.message_id and properties.correlation_id
+    return Submitted(properties.message_id, properties.correlation_id, properties.reply_to or "")

@@ -9,16 +9,16 @@ This module must never import a plugin, never log, and never put a password into
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taskqueue import inifile, kinds
+from taskqueue import inifile, kinds, rules
 from taskqueue.errors import ConfigError
-from taskqueue.inifile import BadValue, Fault, Raw
+from taskqueue.inifile import BadValue, Fault
+from taskqueue.sections import RESERVED, Said, Section, Sections, effective, layers, where
 from taskqueue.settings import AmqpSettings, DispatcherSettings, GroupSettings, LoggingSettings, WorkerpoolSettings
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
@@ -78,34 +78,7 @@ CONFIGSPEC = {
 }
 KEYS = {kind: inifile.keys(spec) for kind, spec in CONFIGSPEC.items()}
 _DEFAULTS = {kind: inifile.validate({}, spec, kinds.CHECKS)[0] for kind, spec in CONFIGSPEC.items()}
-RESERVED = ("amqp", "dispatcher", "workerpool", "logging")
-"""Sections of taskqueue's own; all others but [DEFAULT] are worker types and their instances."""
-
 _UNITS = {"duration": "_s", "seconds": "_s", "size": "_bytes"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """A section merged from all files. `at`: path and line of its first head ("") and of where each key was last said.
-
-    A value of None in `values["workers"]` stands for one that has a fault.
-    """
-
-    name: str
-    values: dict[str, Any] = field(default_factory=dict)
-    own: dict[str, Raw] = field(default_factory=dict)
-    at: dict[str, tuple[str, int]] = field(default_factory=dict)
-
-    @property
-    def instances(self) -> tuple[str, ...]:
-        workers = self.values.get("workers")
-        return workers if isinstance(workers, tuple) else ()
-
-    def fault(self, text: str, key: str = "") -> Fault:
-        return Fault(*self.at[key], f"[{self.name}] {key}: {text}" if key else f"[{self.name}]: {text}")
-
-
-_Sections = Mapping[str, _Section]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +90,65 @@ class Settings:
     workerpool: WorkerpoolSettings
     logging: LoggingSettings
     warnings: tuple[str, ...]
-    _sections: _Sections = field(repr=False)
+    _sections: Sections = field(repr=False)
+    _ours: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """The values of each section of taskqueue's own, as its configspec has them."""
+    _of_environ: Mapping[str, str]
+    """The keys of [amqp] that the environment has said, and by which variable."""
 
     def groups(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """The groups to run, of the plugins `installed` and chosen by `[workerpool] plugins`, sorted by type.
 
         Groups with no workers are left out. Raises ConfigError for sections that are wrong given what is installed.
         """
+        every = self.every_group(installed)
+        return tuple(group for group in every if group.workers and self.is_chosen(group.worker_type))
+
+    def every_group(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
+        """As `groups`, with those that are not to run."""
         types = sorted(set(installed))
-        _refuse(_section_faults(self._sections, types, known=True))
-        wanted = [name for name in types if self.workerpool.plugins is None or name in self.workerpool.plugins]
-        return tuple(group for name in wanted for group in self._groups_of(name) if group.workers)
+        _refuse(rules.faults(self._sections, _DEFAULTS["group"], types, known=True))
+        return tuple(group for name in types for group in self._groups_of(name))
+
+    def is_chosen(self, worker_type: str) -> bool:
+        """Whether `[workerpool] plugins` lets this type run."""
+        return self.workerpool.plugins is None or worker_type in self.workerpool.plugins
+
+    def types(self) -> tuple[str, ...]:
+        """The worker types that have a section, whether or not they are installed."""
+        claimed = {f"{name}_{each}" for name, section in self._sections.items() for each in section.instances}
+        return tuple(sorted(self._sections.keys() - claimed - {*RESERVED, "DEFAULT"}))
+
+    def files(self) -> tuple[str, ...]:
+        """The files that have a section, in the order in which they were read."""
+        return tuple(dict.fromkeys(path for section in self._sections.values() for path, _line in section.at.values()))
+
+    def said(self, section: str) -> tuple[Said, ...]:
+        """What holds in one of the `RESERVED` sections. The password is among it."""
+        at = self._sections.get(section, Section(section)).at
+        of_environ = self._of_environ if section == "amqp" else {}
+        return tuple(
+            Said(key, kind, self._ours[section][key], of_environ.get(key) or where(at, key))
+            for key, kind in KEYS[section].items()
+        )
+
+    def said_of_group(self, worker_type: str, instance: str | None = None) -> tuple[Said, ...]:
+        """What holds for a group, of the type `DEFAULT` for one that has no section, and where each value was said."""
+        values, own = effective(self._sections, _DEFAULTS["group"], worker_type, instance)
+        said: dict[str, str] = {}
+        for layer in layers(self._sections, worker_type, instance):
+            said |= {key: where(layer.at, key) for key in (*layer.values, *layer.own) if layer.settles(key)}
+        known = (Said(key, kind, values[key], said.get(key, "")) for key, kind in KEYS["group"].items())
+        return (*known, *(Said(key, "", value, said[key]) for key, value in own.items()))
+
+    def sections_of(self, worker_type: str, instance: str | None = None) -> tuple[str, ...]:
+        """The names of the sections that a group takes its values from, the strongest last."""
+        return tuple(layer.name for layer in layers(self._sections, worker_type, instance))
 
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
         section = self._sections.get(worker_type) if worker_type not in RESERVED else None
         for instance in (section.instances if section else ()) or (None,):
-            values, own = _effective(self._sections, worker_type, instance)
+            values, own = effective(self._sections, _DEFAULTS["group"], worker_type, instance)
             yield GroupSettings(worker_type, instance, own=own, **_fields("group", values))
 
 
@@ -154,16 +170,20 @@ def load(
     checks: inifile.Checks = {**kinds.CHECKS, "unix_user": partial(kinds.unix_user, exists=exists)}
     blocks, faults = inifile.read_all(path, must_exist)
     sections, warnings = _merge(blocks, checks, faults)
-    faults += _section_faults(sections, types, known=bool(types))
+    faults += rules.faults(sections, _DEFAULTS["group"], types, known=bool(types))
     ours = {kind: {**_DEFAULTS[kind], **(sections[kind].values if kind in sections else {})} for kind in RESERVED}
-    faults += _amqp_faults(sections)
+    faults += rules.amqp_faults(sections)
+    of_environ: dict[str, str] = {}
     for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, kinds.amqp_url)):  # the last one wins
         try:
-            ours["amqp"] |= read(environ.get(variable, "").strip())
+            found = read(environ.get(variable, "").strip())
+            ours["amqp"] |= found
+            of_environ |= dict.fromkeys(found, variable)
         except BadValue as error:
             faults.append(Fault(variable, 0, str(error)))
+    ours["amqp"]["port"] = ours["amqp"]["port"] or (5671 if ours["amqp"]["ssl"] else 5672)
     _refuse(faults)
-    warnings += _section_warnings(sections, types)
+    warnings += rules.warnings(sections, types)
     return Settings(
         _amqp(ours["amqp"]),
         DispatcherSettings(**_fields("dispatcher", ours["dispatcher"])),
@@ -171,6 +191,8 @@ def load(
         LoggingSettings(**ours["logging"]),
         tuple(str(warning) for warning in sorted(warnings)),
         sections,
+        ours,
+        of_environ,
     )
 
 
@@ -197,33 +219,20 @@ def _fields(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _amqp(values: Mapping[str, Any]) -> AmqpSettings:
-    port = values["port"] or (5671 if values["ssl"] else 5672)
     fields = _fields("amqp", values)
     del fields["host"], fields["port"]
-    return AmqpSettings(hosts=tuple((host, own or port) for host, own in values["host"]), **fields)
-
-
-def _effective(sections: _Sections, name: str, instance: str | None = None) -> tuple[dict[str, Any], dict[str, Raw]]:
-    """What holds for a group, and the plugin's own keys: [DEFAULT], then its type's section, then its instance's."""
-    values = dict(_DEFAULTS["group"])
-    own: dict[str, Raw] = {}
-    names = ("DEFAULT",) if name in RESERVED else ("DEFAULT", name, f"{name}_{instance}")
-    for section in (sections[each] for each in names[: 3 if instance else 2] if each in sections):
-        # A type's `workers` that names instances says nothing of how many each has.
-        values |= {key: value for key, value in section.values.items() if key != "workers" or not section.instances}
-        own |= section.own
-    return values, own
+    return AmqpSettings(hosts=tuple((host, own or values["port"]) for host, own in values["host"]), **fields)
 
 
 def _merge(
     blocks: Iterable[inifile.Block], checks: inifile.Checks, faults: list[Fault]
-) -> tuple[dict[str, _Section], list[Fault]]:
+) -> tuple[dict[str, Section], list[Fault]]:
     """The sections by name, a later file's keys over an earlier one's, and warnings; `faults` get those of values."""
-    sections: dict[str, _Section] = {}
+    sections: dict[str, Section] = {}
     warnings: list[Fault] = []
     for block in blocks:
         kind = block.name if block.name in RESERVED else "group"
-        section = sections.setdefault(block.name, _Section(block.name))
+        section = sections.setdefault(block.name, Section(block.name))
         section.at.setdefault("", (block.path, block.line))
         section.at.update({key: (block.path, line) for key, line in block.lines.items()})
         values, wrong = inifile.validate(block.values, CONFIGSPEC[kind], checks)
@@ -241,88 +250,3 @@ def _merge(
             if near_key := inifile.nearest(key, KEYS[kind], 0.8):
                 warnings.append(section.fault(f"left to the plugin; did you mean {near_key!r}?", key))
     return sections, warnings
-
-
-# --- rules between sections -------------------------------------------------------------------------------------------
-
-
-def _section_faults(sections: _Sections, installed: Iterable[str], *, known: bool) -> Iterator[Fault]:
-    """What is wrong between sections. Not `known`: which plugins are installed is not known, so do not judge by it."""
-    groups = {name: section for name, section in sections.items() if name not in RESERVED}
-    types = {name: section for name, section in groups.items() if name != "DEFAULT"}
-    claims: dict[str, list[tuple[str, str | None]]] = {}
-    for name, section in types.items():
-        for each in section.instances:
-            claims.setdefault(f"{name}_{each}", []).append((name, each))
-    if "DEFAULT" in groups and groups["DEFAULT"].instances:
-        yield groups["DEFAULT"].fault("names instances; expected a whole number or auto", "workers")
-    for name, claimants in claims.items():
-        parent = claimants[0][0]
-        if name in types:
-            yield from _instance_faults(types, name, claimants, name in installed)
-        elif parent not in claims:  # what an instance names is at fault already
-            near = inifile.did_you_mean(name, (each for each in types if each.startswith(f"{parent}_")))
-            yield types[parent].fault(f"no section [{name}]; expected a section for each instance{near}", "workers")
-    for name, section in types.items():
-        if known and name not in claims and name not in installed:
-            yield from _orphan_faults(types, section, installed)
-    for name in groups:
-        parent, instance = claims.get(name, [(name, None)])[0]
-        layers = [groups[each] for each in (name, parent, "DEFAULT") if each in groups]
-        values, _own = _effective(sections, parent, instance)
-        soft, hard = values["soft_time_limit"], values["time_limit"]
-        if soft is not None and hard is not None and soft >= hard:
-            said = [(layer, key) for layer in layers for key in ("soft_time_limit", "time_limit") if key in layer.at]
-            yield said[0][0].fault(
-                f"soft_time_limit is {soft:g} s, time_limit {hard:g} s; expected it to be less", said[0][1]
-            )
-
-
-def _instance_faults(
-    types: _Sections, name: str, claimants: list[tuple[str, str | None]], is_type: bool
-) -> Iterator[Fault]:
-    """The section `name` is said to be an instance by each of `claimants`, (type, instance)."""
-    meanings = [f"instance {instance!r} of [{parent}]" for parent, instance in claimants]
-    if is_type or any(f"{name}_{each}" in types for each in types[name].instances):
-        meanings.append("a type of its own")
-    if len(meanings) > 1:
-        yield types[name].fault(f"could be {' or '.join(meanings)}; expected only one: rename an instance")
-    elif types[name].instances:
-        yield types[name].fault("names instances in an instance; expected a whole number or auto", "workers")
-
-
-def _orphan_faults(types: _Sections, section: _Section, installed: Iterable[str]) -> Iterator[Fault]:
-    """A section that looks like an instance, but of a type that does not name it."""
-    splits = [match.start() for match in re.finditer("_", section.name) if match.start()]
-    for at in reversed(splits):
-        parent, instance = section.name[:at], section.name[at + 1 :]
-        if parent not in RESERVED and (parent in installed or parent in types):
-            if parent not in types or types[parent].values.get("workers", 1) is not None:
-                near = inifile.did_you_mean(instance, types[parent].instances if parent in types else ())
-                yield section.fault(f"no section [{parent}] names {instance!r} in its workers; expected it to{near}")
-            return
-
-
-def _amqp_faults(sections: _Sections) -> Iterator[Fault]:
-    section = sections.get("amqp", _Section("amqp"))
-    for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
-        if section.values.get(key) and not section.values.get(other):
-            yield section.fault(f"given without {other}; expected both or none", key)
-
-
-def _section_warnings(sections: _Sections, installed: list[str]) -> Iterator[Fault]:
-    claimed = {f"{name}_{each}" for name, section in sections.items() for each in section.instances}
-    special = {*RESERVED, "DEFAULT"}
-    for section in (sections[name] for name in sections.keys() - special - claimed - set(installed)):
-        near = inifile.nearest(section.name, sorted(special), 0.8)
-        if installed or near:
-            means = f"; did you mean [{near}]?" if near else ""
-            told = f"no plugin {section.name!r} is installed" if installed else "taken for a worker type"
-            yield section.fault(told + means)
-    for name in (name for name in installed if name in special):
-        yield Fault(f"plugin {name!r}", 0, "has the name of a section of taskqueue's own; it runs with [DEFAULT]")
-    pool = sections.get("workerpool", _Section("workerpool"))
-    for name in pool.values.get("plugins") or ():
-        if installed and name not in installed:
-            near = inifile.did_you_mean(name, installed)
-            yield pool.fault(f"no plugin {name!r} is installed{near}", "plugins")

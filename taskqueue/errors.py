@@ -33,6 +33,10 @@ class DaemonError(TaskqueueError):
     """A daemon cannot start (already running, pid file not writable): print it, exit with status 1."""
 
 
+class PoolUnavailable(TaskqueueError):
+    """The workerpool's status socket cannot be read: none runs here, or this user may not."""
+
+
 class BrokerUnavailable(TaskqueueError):
     """The broker cannot be reached at present: try again later, nothing was lost."""
 

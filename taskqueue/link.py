@@ -24,12 +24,16 @@ INLINE_LIMIT = 48 * 1024
 PACKET_LIMIT = 512 * 1024 * 1024
 """Bytes of a packet in a memfd that are read at most. AMQP bodies are bounded far below."""
 
+_buffer = bytearray(INLINE_LIMIT + 4096)
+"""What is received is copied out of it at once: one for all links of a process, which has one thread for them."""
+
 _HEAD = struct.Struct("!BI")
 _INLINE, _MEMFD = 0, 1
 _MAX_FDS = 4
 _CONTROL_SIZE = socket.CMSG_LEN(_MAX_FDS * 4)
 # As plain numbers: `|` of the socket module's enums costs more than the call that they are for.
 _NOSIGNAL, _NOSIGNAL_DONTWAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+_TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _CLOEXEC, _CLOEXEC_DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 
 
@@ -47,7 +51,6 @@ class Link:
     def __init__(self, sock: socket.socket, limit: int = PACKET_LIMIT) -> None:
         self.sock = sock
         self._limit = limit
-        self._buffer = bytearray(INLINE_LIMIT + 4096)
 
     def fileno(self) -> int:
         """For the loop."""
@@ -84,7 +87,7 @@ class Link:
         """
         try:
             size, control, flags, _ = self.sock.recvmsg_into(
-                [self._buffer],
+                [_buffer],
                 _CONTROL_SIZE,
                 _CLOEXEC if wait else _CLOEXEC_DONTWAIT,
             )
@@ -116,11 +119,11 @@ class Link:
         self.sock.sendmsg(parts, control, flags)
 
     def _unpack(self, size: int, flags: int, fds: list[int]) -> Packet:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _TRUNCATED:
             raise ValueError("truncated")
-        kind, head_size = _HEAD.unpack_from(self._buffer)
+        kind, head_size = _HEAD.unpack_from(_buffer)
         if kind == _INLINE:
-            content = bytes(memoryview(self._buffer)[_HEAD.size : size])
+            content = bytes(memoryview(_buffer)[_HEAD.size : size])
         elif kind == _MEMFD and fds:
             content = _read_all(fds[0], self._limit)
             os.close(fds.pop(0))

@@ -240,6 +240,8 @@ class Listener:
                 match packet.head:
                     case ["worker", int(pid)]:
                         self._workers.add(pid, packet.fds)
+                        if self._retired:  # forked before the template heard of it
+                            self._workers.retire()
                     case ["gone", int(pid), int(code), why]:
                         death = self._workers.gone(pid, code, why)
                         if death is not None:

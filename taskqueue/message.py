@@ -36,7 +36,7 @@ _BROKER_HEADERS = frozenset({"x-death", "x-delivery-count", "x-acquired-count", 
 _BROKER_PREFIXES = ("x-first-death-", "x-last-death-")
 _OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION})
 
-_DEAD_HEADERS = ("x-dead-reason", "x-dead-detail", "x-dead-queue", "x-dead-at", "x-dead-host")
+DEAD_HEADERS = ("x-dead-reason", "x-dead-detail", "x-dead-queue", "x-dead-at", "x-dead-host")
 
 DETAIL_LIMIT = 8192
 """Characters of a traceback or reason kept in a header; AMQP frames are 128 KiB by default."""
@@ -109,6 +109,8 @@ def delay_ms(properties: Properties) -> int:
 
 def forwarded(properties: Properties, content_type: str | None) -> Properties:
     """What a dispatched workitem carries: all that the client set, and a `message_id`."""
+    if properties.message_id and not properties.headers and content_type == properties.content_type:
+        return properties  # most of them
     return properties._replace(
         content_type=content_type,
         headers=clean(properties.headers) or None,
@@ -127,6 +129,15 @@ def delay_left_ms(properties: Properties, now_ms: int) -> tuple[int, int]:
     if not isinstance(due_ms, int):
         return left_ms, now_ms + left_ms
     return min(left_ms, max(0, due_ms - now_ms)), due_ms
+
+
+def off_rung(properties: Properties, now_ms: int) -> Properties:
+    """What a delayed workitem carries when it is taken off its rung before its time, to be sent to the rung for what is
+    left by whoever sends workitems from rung to rung."""
+    due_ms = header(properties, DELAY_DUE)
+    if not isinstance(due_ms, int):
+        return properties
+    return properties._replace(headers={**(properties.headers or {}), DELAY: max(0, due_ms - now_ms)})
 
 
 def on_ladder(properties: Properties, target: str, left_ms: int, due_ms: int) -> Properties:
@@ -192,7 +203,7 @@ def dead_letter(
 
 def reduced(letter: Properties) -> Properties:
     """A dead letter with no more than tells what it is and why: for where the broker does not take all of it."""
-    headers = {name: header(letter, name) for name in _DEAD_HEADERS}
+    headers = {name: header(letter, name) for name in DEAD_HEADERS}
     headers["x-dead-detail"] = shorten(headers["x-dead-detail"], 200)
     return Properties(letter.content_type, letter.content_encoding, headers, message_id=letter.message_id)
 

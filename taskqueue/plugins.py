@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 from collections.abc import Callable
@@ -23,14 +22,15 @@ GROUP = "worker.plugins"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One installed plugin. `fingerprint` changes whenever what is installed changes."""
+    """One installed plugin. `fingerprint` changes whenever what is installed changes; it says nothing to another
+    process."""
 
     worker_type: str
     entry_value: str
     """`package.module:object`, as the entry point says."""
     distribution: str
     version: str
-    fingerprint: str
+    fingerprint: int
 
 
 def installed() -> dict[str, Plugin]:
@@ -58,9 +58,7 @@ def installed() -> dict[str, Plugin]:
                 log.error("plugin left out: name=%s distribution=%s claimed_by=%s", entry.name, name, first)
             else:
                 stamp = f"{entry.value}\n{distribution.version}\n{distribution.read_text('RECORD') or ''}"
-                found[entry.name] = Plugin(
-                    entry.name, entry.value, name, distribution.version, hashlib.sha256(stamp.encode()).hexdigest()
-                )
+                found[entry.name] = Plugin(entry.name, entry.value, name, distribution.version, hash(stamp))
     return dict(sorted(found.items()))
 
 

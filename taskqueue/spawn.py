@@ -76,10 +76,19 @@ def environment(who: Identity, inherited: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def spawn(module: str, fds: Sequence[int], who: Identity, log_fd: int | None) -> subprocess.Popen[bytes]:
-    """Start `python -m module FD…` as `who`, in a session of its own, with `fds` and `log_fd` open.
+def spawn(
+    module: str,
+    fds: Sequence[int],
+    who: Identity,
+    log_fd: int | None,
+    *,
+    output: int = subprocess.PIPE,
+    foreground: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module FD…` as `who`, with `fds` and `log_fd` open. The caller reaps it.
 
-    Its standard output and error are one pipe, to be read by the caller. The caller reaps it.
+    It has a session of its own and no input, unless it is to have our terminal, in the `foreground`. Its standard
+    output and error are one: a pipe, to be read by the caller, or the descriptor `output`.
     """
     switching = who.uid != os.geteuid()
     passed = [*fds, log_fd] if log_fd is not None else list(fds)
@@ -87,14 +96,14 @@ def spawn(module: str, fds: Sequence[int], who: Identity, log_fd: int | None) ->
     become: dict[str, Any] = {"user": who.uid, "group": who.gid, "extra_groups": who.groups} if switching else {}
     process: subprocess.Popen[bytes] = subprocess.Popen(
         [sys.executable, *flags, "-m", module, *map(str, fds)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdin=None if foreground else subprocess.DEVNULL,
+        stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=passed,
         cwd="/",
         env=environment(who, os.environ),
         umask=0o022,
-        start_new_session=True,
+        start_new_session=not foreground,
         **become,
     )
     return process

@@ -11,4 +11,6 @@ except ImportError:
 def set_title(title: str) -> None:
     """Show this process as `taskqueue: <title>`; what cannot be printed, in a client's `message_id`, as `?`."""
     if setproctitle is not None:
-        setproctitle("taskqueue: " + "".join(letter if letter.isprintable() else "?" for letter in title))
+        if not title.isprintable():
+            title = "".join(letter if letter.isprintable() else "?" for letter in title)
+        setproctitle("taskqueue: " + title)

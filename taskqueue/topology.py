@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -51,12 +52,18 @@ def ingress(amqp: AmqpSettings) -> Queue:
 
 def worker(worker_type: str, amqp: AmqpSettings) -> Queue:
     """`worker_<type>`: what a worker type's listeners consume."""
+    return _worker(worker_type, amqp.queue_type)
+
+
+@lru_cache(1024)
+def _worker(worker_type: str, queue_type: str) -> Queue:
     name = WORKER_PREFIX + worker_type
-    if amqp.queue_type == "quorum":
+    if queue_type == "quorum":
         return Queue(name, _quorum({"x-delivery-limit": DELIVERY_LIMIT}, dead_letters_to=DEAD))
     return Queue(name, _classic({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}))
 
 
+@lru_cache(1024)
 def results(name: str) -> Queue:
     """Where results go: durable, no arguments, so that any client can declare it."""
     return Queue(name, _classic())
@@ -75,6 +82,11 @@ def delay_step() -> Queue:
 def rung(exponent: int) -> Queue:
     """The rung that holds a workitem for 2**exponent milliseconds."""
     return Queue(f"{DELAY_PREFIX}{exponent:02d}", _quorum({"x-message-ttl": 2**exponent}, dead_letters_to=DELAY_STEP))
+
+
+def ladder() -> tuple[Queue, ...]:
+    """All queues in which delayed workitems wait."""
+    return (delay_step(), *(rung(exponent) for exponent in range(LOWEST_RUNG, HIGHEST_RUNG + 1)))
 
 
 def lease(name: str, worker_type: str, amqp: AmqpSettings) -> Queue:

@@ -64,3 +64,12 @@ def proxy(broker: PrivateBroker) -> Iterator[Proxy]:
     """A proxy in front of the broker, which the test may cut, stall and refuse: `proxy.url(vhost)`."""
     with Proxy(broker.port) as between:
         yield between
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """pytest's own, of which no socket stays behind."""
+    yield tmp_path
+    for path in tmp_path.rglob("*"):
+        if path.is_socket():
+            path.unlink()

@@ -10,17 +10,20 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pika
 import pika.exceptions
+from pika import spec
 
 from taskqueue import __version__
-from taskqueue.amqp.wire import describe, header_frame, is_refusal
+from taskqueue.amqp import frames
+from taskqueue.amqp.wire import describe, header_frame, is_refusal, to_pika
 from taskqueue.backoff import Backoff
 from taskqueue.errors import ConfigError
 from taskqueue.loop import Loop, Timer
+from taskqueue.message import Properties
 from taskqueue.settings import AmqpSettings
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,11 @@ _BACKOFF = (0.25, 5.0)
 """First and longest wait between two rounds of all hosts, in seconds."""
 
 
+_PATIENCE_BYTES = 256 * 1024
+"""Of a delivery that has not arrived in full so much is kept, to be read at once; what is larger pika takes frame by
+frame. Above the largest frame (128 KiB)."""
+_RECEIVE_BYTES = 64 * 1024
+"""Read from the socket at once; pika's own 4 KiB are six messages."""
 _SILENCE = (0.25, 8)
 """Heartbeats between two looks at a connection, and at how many nothing may have come: two heartbeats, as AMQP 0-9-1
 has it (4.2.7). pika looks once in a heartbeat and 5 s, so that it may take twice that."""
@@ -50,21 +58,79 @@ class Room(Protocol):
 
 
 class _Gathering(pika.SelectConnection):  # type: ignore[misc]
-    """pika's connection, but what is sent in one turn of the loop leaves in one write.
+    """pika's connection, but what is sent in one turn of the loop leaves in one write, and most frames are read and
+    written by `frames`.
 
-    `_adapter_emit_data` is pika's own seam between protocol and transport (1.2.0 to 1.4); where a later pika has
-    no such method, this one is never called and frames leave one by one. The same holds for the other seams.
+    `_adapter_emit_data` and `_on_data_available` are pika's own seams between protocol and transport (1.2.0 to 1.4);
+    where a later pika has no such methods, these are never called, all goes pika's way, and frames leave one by one.
+    The same holds for the other seams.
     """
+
+    by_frames = all(hasattr(pika.SelectConnection, seam) for seam in ("_adapter_emit_data", "_on_data_available"))
+    """Whether this pika has the seams."""
 
     def __init__(self, *arguments: Any, custom_ioloop: Loop, **keywords: Any) -> None:
         self._loop = custom_ioloop
         self._gathered: list[bytes] = []
+        self._frame_buffer = b""
+        self.deliveries: dict[int, Callable[[frames.Message], None]] = {}
+        self.acks: dict[int, Callable[[int, bool], None]] = {}
+        """By channel number: who takes deliveries, and acks of what was published."""
         super().__init__(*arguments, custom_ioloop=custom_ioloop, **keywords)
+
+    def publish(self, channel: Any, routing_key: str, properties: Properties, body: bytes) -> None:
+        """Publish to the default exchange, persistent and mandatory; raises what `frames.publish` or pika raises."""
+        if not self.by_frames:
+            channel.basic_publish("", routing_key, body, to_pika(properties), mandatory=True)
+        elif channel.is_open:
+            number, frame_max = channel.channel_number, self.params.frame_max
+            self._adapter_emit_data(frames.publish(number, frame_max, routing_key, properties, body))
+        else:
+            raise pika.exceptions.ChannelWrongStateError("Channel is closed.")
 
     def _adapter_emit_data(self, data: bytes) -> None:
         if not self._gathered:
             self._loop.call_soon(self._write)
         self._gathered.append(data)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        """Read what `frames` can read, leave the rest to pika, one frame at a time."""
+        buffer: bytes = self._frame_buffer + data_in if self._frame_buffer else data_in
+        self._frame_buffer = b""
+        start, size = 0, len(buffer)
+        deliveries, acks = self.deliveries, self.acks
+        while size - start >= frames.FRAMING:
+            kind, channel, length = frames.FRAME.unpack_from(buffer, start)
+            end = start + length + frames.FRAMING
+            if kind > spec.FRAME_HEARTBEAT:  # another protocol
+                end = size
+            elif end > size:
+                break
+            elif kind == spec.FRAME_METHOD and channel in deliveries:
+                try:
+                    read = frames.read_delivery(buffer, start, channel)
+                except frames.Incomplete:
+                    if size - start < _PATIENCE_BYTES:
+                        break
+                    read = None
+                if read is not None:
+                    message, end = read
+                    deliveries[channel](message)
+                    self.bytes_received += end - start
+                    start = end
+                    continue
+            elif kind == spec.FRAME_METHOD and channel in acks:
+                ack = frames.read_ack(buffer, start)
+                if ack is not None:
+                    acks[channel](*ack)
+                    self.bytes_received += end - start
+                    start = end
+                    continue
+            self._frame_buffer = buffer[start:end]
+            super()._on_data_available(b"")
+            start = end
+        if start < size:
+            self._frame_buffer = buffer[start:]
 
     def _read_frame(self) -> Any:
         """pika's seam between bytes and frames. What it cannot decode would end the connection, come back with the
@@ -78,8 +144,7 @@ class _Gathering(pika.SelectConnection):  # type: ignore[misc]
             return frame
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
-        """pika's seam before a message is sent. Headers are never split: the broker would end the connection for one
-        frame above what it has said it takes, and have the message sent again and again."""
+        """pika's seam before a message is sent: as `frames.publish` does it, no headers above the size of a frame."""
         size = max(map(len, marshaled_frames))
         if size > self.params.frame_max:
             raise ValueError(f"properties of {size} bytes; a frame takes {self.params.frame_max}")
@@ -136,6 +201,17 @@ class Connection:
         """`host:port` of the broker that is used or tried."""
         host, port = self._hosts[self._host]
         return f"{host}:{port}"
+
+    @property
+    def untried(self) -> bool:
+        """Whether a host of the list was not tried since it was up last, or since the start."""
+        return self._tries_in_round < len(self._hosts)
+
+    @property
+    def server(self) -> Mapping[str, Any]:
+        """What the broker says of itself while it is up: `product`, `version`, `cluster_name`, … (AMQP 0-9-1,
+        connection.start, server-properties)."""
+        return self.pika.server_properties if self.is_up else {}
 
     @property
     def pika(self) -> Any:
@@ -217,6 +293,8 @@ class Connection:
             return
         connection.add_on_connection_blocked_callback(lambda _connection, _method: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda _connection, _method: self._set_blocked(False))
+        if (transport := getattr(connection, "_transport", None)) is not None:
+            transport._MAX_RECV_BYTES = _RECEIVE_BYTES  # where a later pika does not look at it, nothing changes
         self._backoff.reset()
         self._tries_in_round = 0
         self.is_up = True

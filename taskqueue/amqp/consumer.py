@@ -20,6 +20,7 @@ from pika import spec
 
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.declarer import Declarer
+from taskqueue.amqp.frames import Message
 from taskqueue.amqp.wire import Delivery, describe, from_pika
 from taskqueue.backoff import Backoff, patience_s
 from taskqueue.loop import Timer
@@ -55,6 +56,7 @@ class Consumer:
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._channel: Any = None
+        self._route: dict[int, Callable[[Message], None]] = {}
         self._names = count(1)
         self._granted: dict[str, int] = {}
         """Consumers that are, by tag, and the prefetch of each."""
@@ -174,6 +176,8 @@ class Consumer:
             channel.close()
             return
         self._channel = channel
+        self._route = self._connection.pika.deliveries
+        self._route[channel.channel_number] = self._arrive
         self.epoch += 1
         channel.add_on_close_callback(self._closed)
         channel.add_on_cancel_callback(self._on_cancel)
@@ -259,14 +263,17 @@ class Consumer:
         self._orphaned.update(tag for tag in self._order if tag not in self._settled)
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        if channel is not self._channel:
-            return  # it goes back with its channel
-        tag = method.delivery_tag
+        """Called by pika."""
+        if channel is self._channel:  # else it goes back with its channel
+            ours, fault = from_pika(properties)
+            self._arrive(Message(method.consumer_tag, method.delivery_tag, method.redelivered, ours, body), fault)
+
+    def _arrive(self, message: Message, fault: str = "") -> None:
+        consumer_tag, tag, redelivered, properties, body = message
         self._order.append(tag)
-        if method.consumer_tag not in self._granted:
+        if consumer_tag not in self._granted:
             self._orphaned.add(tag)  # it was on its way when its consumer was cancelled
-        ours, fault = from_pika(properties)
-        self._arrived.append(Delivery(self, tag, self.epoch, ours, body, method.redelivered, fault))
+        self._arrived.append(Delivery(self, tag, self.epoch, properties, body, redelivered, fault))
 
     def _on_cancel(self, frame: Any) -> None:
         """The broker ended a consumer: its queue was deleted or moved, or (RabbitMQ 4) a delivery took too long."""
@@ -299,6 +306,8 @@ class Consumer:
 
     def _reset(self) -> None:
         self._end_deadline()
+        if self._channel is not None:
+            self._route.pop(self._channel.channel_number, None)
         self._channel = None
         self._starting = False
         self._granted.clear()

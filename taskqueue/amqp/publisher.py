@@ -24,7 +24,7 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
-from taskqueue.amqp.wire import describe, to_pika
+from taskqueue.amqp.wire import describe
 from taskqueue.backoff import Backoff, patience_s
 from taskqueue.loop import Timer
 from taskqueue.message import Properties
@@ -77,9 +77,10 @@ class _Lane:
         """Messages that came back and are not confirmed yet; clients may give many the same `message_id`."""
 
     def send(self, message: _Message) -> None:
-        """Publish; raises what pika raises for what AMQP cannot carry."""
-        self.channel.basic_publish("", message.routing_key, message.body, to_pika(message.properties), mandatory=True)
-        self._tag += 1  # behind it: what pika cannot encode was not sent, and not counted by the broker
+        """Publish; raises what `frames.publish` and pika raise for what AMQP cannot carry."""
+        channel = self.channel
+        channel.connection.publish(channel, message.routing_key, message.properties, message.body)
+        self._tag += 1  # behind it: what cannot be encoded was not sent, and not counted by the broker
         self.pending[self._tag] = message
 
     def on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -204,6 +205,7 @@ class Publisher:
 
     def _confirming(self, lane: _Lane) -> None:
         self._lane, self._opening = lane, None
+        self._connection.pika.acks[lane.channel.channel_number] = partial(self._on_ack, lane)
         self._send_all_held()
 
     def _closed(self, channel: Any, error: BaseException) -> None:
@@ -317,16 +319,25 @@ class Publisher:
         self._answered.append((message, published, why))
 
     def _on_confirm(self, lane: _Lane, frame: Any) -> None:
+        """Called by pika."""
         method = frame.method
-        messages = lane.answered(method.delivery_tag, method.multiple)
         if method.NAME == "Basic.Nack":
-            self._on_nack(lane, messages)
+            self._on_nack(lane, lane.answered(method.delivery_tag, method.multiple))
+            self._go_on(lane)
         else:
-            self._backoff.reset()
-            for message in messages:
-                self._answer(message, lane.outcome(message))
-            if lane.asked:
-                self._prove(lane, lane.asked.intersection(message.routing_key for message in messages))
+            self._on_ack(lane, method.delivery_tag, method.multiple)
+
+    def _on_ack(self, lane: _Lane, tag: int, multiple: bool) -> None:
+        messages = lane.answered(tag, multiple)
+        self._backoff.reset()
+        for message in messages:
+            self._answer(message, lane.outcome(message))
+        if lane.asked:
+            self._prove(lane, lane.asked.intersection(message.routing_key for message in messages))
+        self._go_on(lane)
+
+    def _go_on(self, lane: _Lane) -> None:
+        """Something was answered."""
         if lane is not self._lane:
             self._end_if_answered(lane)
         elif self._held and not lane.pending:  # the next suspect, or all that had to wait for the last one

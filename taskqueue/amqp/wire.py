@@ -96,7 +96,7 @@ def from_pika(properties: Any) -> tuple[Properties, str]:
         return Properties(
             _text(properties.content_type),
             _text(properties.content_encoding),
-            _table(properties.headers) if properties.headers else None,
+            text_table(properties.headers) if properties.headers else None,
             properties.priority,
             _text(properties.correlation_id),
             _text(properties.reply_to),
@@ -117,7 +117,7 @@ def _rest(properties: Any) -> tuple[Properties, str]:
     for name in Properties._fields:
         value = getattr(properties, name)
         try:
-            kept[name] = _table(value) if isinstance(value, dict) else _text(value)
+            kept[name] = text_table(value) if isinstance(value, dict) else _text(value)
         except _Uncarried as error:
             faults.append(f"{name}: {error}; lost")
     return Properties(**kept), ", ".join(faults)
@@ -133,7 +133,7 @@ def _text(value: Any) -> Any:
     return text
 
 
-def _table(table: dict[Any, Any], depth: int = 1) -> dict[str, Any]:
+def text_table(table: dict[Any, Any], depth: int = 1) -> dict[str, Any]:
     """A table with all names in it as text."""
     return {_text(name): _value(inner, depth) for name, inner in table.items()}
 
@@ -144,7 +144,7 @@ def _value(value: Any, depth: int) -> Any:
         if depth > NESTING_LIMIT:
             raise _Uncarried(f"nested deeper than {NESTING_LIMIT} levels")
         if isinstance(value, dict):
-            return _table(value, depth + 1)
+            return text_table(value, depth + 1)
         return [_value(inner, depth + 1) for inner in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise _Uncarried("a number beyond 64 bits")

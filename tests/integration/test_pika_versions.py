@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+TESTS = [str(ROOT / "tests/integration/test_amqp.py"), str(ROOT / "tests/unit/test_frames.py")]
 RUN = """
 import sys, pika, pytest
 assert pika.__version__ == sys.argv[1] and pika.__file__.startswith(sys.argv[2]), (pika.__version__, pika.__file__)
@@ -21,7 +22,7 @@ def test_the_oldest_pika() -> None:
     version = directory.name.removeprefix("pika-")
     path = os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
     # a heartbeat takes 12 s to be missed, and is none of the versions' differences
-    arguments = ["-q", "-p", "no:cacheprovider", "-k", "not heartbeat", str(ROOT / "tests/integration/test_amqp.py")]
+    arguments = ["-q", "-p", "no:cacheprovider", "-k", "not heartbeat", *TESTS]
     ran = subprocess.run(
         [sys.executable, "-c", RUN, version, str(directory), *arguments],
         cwd=ROOT,

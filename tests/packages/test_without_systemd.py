@@ -92,8 +92,14 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
         "root taskqueue 750",
     ]
     assert host.run("stat -c %U /proc/$(cat /run/taskqueue/dispatcher.pid)").strip() == "taskqueue"
-    pages = "taskqueue-dispatcher.8 taskqueue-workerpool.8 taskqueue-config.ini.5"
+    pages = "taskqueue-dispatcher.8 taskqueue-workerpool.8 taskqueue-config.ini.5 taskqueue.1 taskqueue-submit.1"
     assert all(page in host.run("ls /usr/share/man/man*") for page in pages.split())
+    completed = (
+        "COMPREPLY=(); COMP_WORDS=(taskqueue do); COMP_CWORD=1; _taskqueue_completion taskqueue; echo $COMPREPLY"
+    )
+    bash = f"bash -c '. /usr/share/bash-completion/completions/taskqueue; {completed}'"
+    assert host.run(bash).strip() == "doctor"
+    assert host.run("head -n 1 /usr/share/zsh/vendor-completions/_taskqueue").strip() == "#compdef taskqueue"
 
     # a plugin is picked up by itself, and the pool goes on
     pool = pid(host, "workerpool")

@@ -18,7 +18,11 @@ from installation import Installation
 from plain_amqp import PlainAmqp
 from waiting import wait_for
 
-MODULES = {"dispatcher": "taskqueue.cli.dispatcher", "workerpool": "taskqueue.cli.workerpool"}
+MODULES = {
+    "dispatcher": "taskqueue.cli.dispatcher",
+    "workerpool": "taskqueue.cli.workerpool",
+    "taskqueue": "taskqueue.cli.main",
+}
 URL_VARIABLE = "TASKQUEUE_AMQP_URL"
 
 
@@ -257,11 +261,13 @@ class Stage:
         self.config_file.write_text(text)
         self.config_file.chmod(0o644)
 
-    def run(self, role: str, *arguments: str | Path, deadline_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, role: str, *arguments: str | Path, deadline_s: float = 20.0, stdin: str = "", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command that ends by itself."""
         return subprocess.run(
             [str(part) for part in self.command(role, *arguments)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline_s, env=self.env(), cwd="/",
+            input=stdin, capture_output=True, text=True, timeout=deadline_s, env=self.env(**environ), cwd="/",
             check=False,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ import sysconfig
 import textwrap
 from pathlib import Path
 
-_NOT_NEEDED = ("mypy*", "ruff*", "pip", "pip-*", "hypothesis*", "_hypothesis*", "pygments*", "setuptools*")
+_NOT_NEEDED = ("mypy*", "ruff*", "pip", "pip-*", "hypothesis*", "_hypothesis*", "pygments*")
 
 
 class Installation:
@@ -32,7 +32,7 @@ class Installation:
 
     def _move_scripts(self) -> None:
         """Console scripts name their interpreter: let them name this one, as pip would have written them here."""
-        for name in ("taskqueue-dispatcher", "taskqueue-workerpool"):
+        for name in ("taskqueue", "taskqueue-dispatcher", "taskqueue-workerpool"):
             script = self.prefix / "bin" / name
             script.write_text(script.read_text().replace(f"{sys.prefix}/bin/", f"{self.prefix}/bin/"))
 

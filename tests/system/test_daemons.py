@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -409,6 +410,16 @@ def test_broker_that_comes_late(stage: Stage, broker: PrivateBroker, vhost: str)
             daemon.logged("broker connected", 10, count=2)
         stage.pool.stop()
         stage.dispatcher.stop()
+
+
+def test_stop_while_a_plugin_is_being_imported(stage: Stage) -> None:
+    """The listener has nothing to wait for, and says so to a template that has not forked its workers yet."""
+    stage.site.install("slow", "import time\ntime.sleep(2)\n" + textwrap.dedent(NAP))
+    stage.configure("")
+    stage.pool.start()
+    stage.pool.logged("broker connected")
+    assert stage.pool.stop(deadline_s=15) == 0
+    stage.pool.logged("workerpool stopped")
 
 
 def test_stop_while_there_is_no_broker(stage: Stage) -> None:

@@ -17,10 +17,19 @@ PLUGIN = """
 """
 
 
+def at_work(stage: Stage) -> str:
+    """Start, and have a workitem run; the pool's log so far. RabbitMQ 3.10 may end a connection (541) while its queues
+    are new."""
+    stage.start("sized")
+    stage.amqp.submit("sized return 3", message_id="first")
+    stage.amqp.take_for("first")
+    return stage.pool.log
+
+
 def test_a_result_and_a_dead_letter_over_the_brokers_limit(stage: Stage, broker: PrivateBroker) -> None:
     stage.site.install("sized", PLUGIN)
     with broker.max_message_size(20_000):
-        stage.start("sized")
+        before = at_work(stage)
         for number in range(10):
             stage.amqp.submit(f"sized return {30_000 if number == 4 else 3}", message_id=f"id-{number}")
         results = {}
@@ -35,7 +44,7 @@ def test_a_result_and_a_dead_letter_over_the_brokers_limit(stage: Stage, broker:
         letter = stage.amqp.take_for("id-4", "taskqueue_dead")
         assert letter.headers["x-dead-reason"] == "failed" and letter.text == "return 30000"
         assert "message size 30000 is larger" in letter.headers["x-dead-detail"]
-    assert stage.pool.running and len(stage.pool.logged("broker connected")) == 1
+    assert stage.pool.running and "broker connect" not in stage.pool.log.removeprefix(before)
 
 
 def test_an_error_result_over_the_brokers_limit_is_a_shorter_one(stage: Stage, broker: PrivateBroker) -> None:
@@ -68,10 +77,10 @@ def test_a_dead_letter_that_is_not_taken_leaves_its_workitem_in_the_queue(stage:
 def test_a_direct_reply_is_not_sent(stage: Stage) -> None:
     """RabbitMQ ends the connection for a publish to a pseudo-queue that it cannot resolve."""
     stage.site.install("sized", PLUGIN)
-    stage.start("sized")
+    before = at_work(stage)
     name = "amq.rabbitmq.reply-to.g1h2AAdyZXBseUAxAAAFAAAAAAAAAAAB.k"
     stage.amqp.submit("sized return 3", message_id="direct", reply_to=name)
     stage.pool.logged(f"result dropped: task=direct reply_to={name} reason=not a queue")
     stage.amqp.submit("sized return 3", message_id="next")
     stage.amqp.take_for("next")
-    assert len(stage.pool.logged("broker connected")) == 1
+    assert "broker connect" not in stage.pool.log.removeprefix(before)

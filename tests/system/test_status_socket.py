@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import socket
 import stat
+import threading
 import time
 from pathlib import Path
 
+import pytest
+
 import processes
 from daemons import Stage
+from taskqueue.cli import pool
+from taskqueue.errors import PoolUnavailable
 from waiting import wait_for
 
 NAP = """
@@ -36,6 +43,8 @@ def test_document(stage: Stage) -> None:
     broken = wait_for(
         lambda: group if (group := stage.pool.group("broken")).get("last_error") else {}, 10, "broken says why"
     )
+
+    stage.pool.logged("broker connected")  # a group runs, and waits for its broker
 
     mode = stage.pool.socket_path.stat().st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o660
@@ -130,3 +139,60 @@ def test_two_pools_on_one_socket(stage: Stage) -> None:
     assert "another taskqueue-workerpool is running" in second.log
     assert "Traceback" not in second.log
     assert stage.pool.group("nap")["state"] == "running"
+
+
+def test_what_the_operators_command_reads(stage: Stage) -> None:
+    stage.site.install("nap", NAP, version="1.2")
+    stage.site.install("broken", BROKEN)
+    stage.configure("[nap]\nworkers: 2\n")
+    stage.start("nap")
+    stage.amqp.submit("nap 3", message_id="long-one")
+    pid = stage.pool.running_task("nap", "long-one")
+    wait_for(lambda: stage.pool.group("broken").get("last_error"), 10, "broken says why")
+    read = pool.read(stage.pool.socket_path)
+    assert (read.pid, read.host, read.state) == (stage.pool.pid, socket.gethostname(), "running")
+    broken, nap = read.groups
+    assert "RuntimeError" in str(broken.last_error)
+    assert (nap.name, nap.workers_wanted, nap.plugin["version"]) == ("nap", 2, "1.2")
+    assert nap.generations[0].connected is True and nap.generations[0].consuming is True
+    running = {worker.pid: [task.id for task in worker.tasks] for worker in nap.workers}
+    assert running[pid] == ["long-one"] and len(running) == 2
+
+
+def test_why_it_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "workerpool.sock"
+    with pytest.raises(PoolUnavailable, match="no taskqueue-workerpool runs on this host"):
+        pool.read(path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        with pytest.raises(PoolUnavailable, match="no taskqueue-workerpool runs on this host"):
+            pool.read(path)
+        sock.listen()
+
+        def answer(text: bytes) -> None:
+            peer, _ = sock.accept()
+            peer.sendall(text)
+            peer.close()
+
+        for text in (b"", b"[]", b'{"version": "9"}', b"\xff"):
+            thread = threading.Thread(target=answer, args=(text,))
+            thread.start()
+            with pytest.raises(PoolUnavailable, match="the answer is not that of a taskqueue-workerpool"):
+                pool.read(path)
+            thread.join()
+
+
+@pytest.mark.root_only
+def test_who_may_not_read_it_is_told_who_may(unix_users: None) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        path = Path(f"/var/tmp/taskqueue-test-{os.getpid()}.sock")
+        try:
+            sock.bind(str(path))
+            path.chmod(0o600)
+            sock.listen()
+            with pytest.raises(PoolUnavailable, match="permission denied; expected root, or a member of the group"):
+                os.seteuid(pwd.getpwnam("bifh1").pw_uid)
+                pool.read(path)
+        finally:
+            os.seteuid(0)
+            path.unlink()

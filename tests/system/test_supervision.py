@@ -364,11 +364,12 @@ def test_a_handler_that_holds_the_gil(stage: Stage, gil: tuple[int, int]) -> Non
     started = time.monotonic()
     stage.amqp.submit(f"boss hold_the_gil {hold_s}", message_id="gil")
     pid = stage.pool.running_task("boss", "gil")
+    before = stage.pool.log  # RabbitMQ 3.10 may end a connection (541) when two declare a new quorum queue at once
     message = stage.amqp.take_for("gil", deadline_s=hold_s + 15)
     assert time.monotonic() - started >= hold_s
     assert (message.headers["status"], message.headers["attempt"], message.json()) == ("success", 1, pid)
     assert stage.output("runs") == ["gil"], "it ran exactly once"
-    assert len(re.findall("broker connected", stage.pool.log)) == 1, "the connection stayed up"
-    assert "connection lost" not in stage.pool.log
+    meanwhile = stage.pool.log.removeprefix(before)
+    assert not re.findall("broker connect", meanwhile), "the connection stayed up"
     assert stage.amqp.depth("worker_boss") == 0
     assert processes.alive(pid)

@@ -15,6 +15,7 @@ TIERS = (
     {"taskqueue", "errors"},
     {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal"},
     {
+        "sections",
         "lifecycle",
         "backoff",
         "workitem",
@@ -28,33 +29,53 @@ TIERS = (
         "status",
         "worker",
     },
-    {"message", "plugins", "config", "daemon"},
+    {"message", "plugins", "rules", "daemon"},
+    {"config"},
+    {"letter"},
     {"amqp.wire", "execution", "generation"},
+    {"amqp.frames"},
     {"amqp.connection", "serving", "group"},
-    {"amqp.declarer", "amqp.publisher", "coroutines", "template"},
-    {"amqp.consumer"},
+    {"amqp.declarer", "amqp.publisher", "amqp.inspector", "coroutines", "template"},
+    {"amqp.consumer", "amqp.browser"},
     {"amqp"},
-    {"run"},
+    {"run", "session"},
     {"workers", "settler", "lease"},
     {"attempts", "limits"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
-    {"cli.options"},
+    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters", "cli.private_broker"},
+    {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
+    {"cli.broker"},
+    {"cli.operator", "cli.editing"},
+    {"cli.letters", "cli.overview", "cli.groups", "cli.findings", "cli.dev_site"},
+    {"cli.checks_host", "cli.checks_broker"},
 )
-"""A module imports only what stands in a line above its own; the programs in `cli` may import anything."""
+"""A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
+nobody imports them."""
 
 DEFERRED = {("serving", "coroutines")}
 """Imports inside a function that reach up: asyncio is only for those workers that use it."""
 
 LIBRARIES = {
-    "pika": {"amqp.wire", "amqp.connection", "amqp.declarer", "amqp.publisher", "amqp.consumer"},
+    "pika": {
+        "amqp.wire",
+        "amqp.frames",
+        "amqp.connection",
+        "amqp.declarer",
+        "amqp.publisher",
+        "amqp.inspector",
+        "amqp.consumer",
+        "amqp.browser",
+    },
     "configobj": {"inifile"},
     "validate": {"inifile"},
     "daemon": {"daemon"},
     "lockfile": {"daemon"},
     "setproctitle": {"title"},
     "asyncio": {"coroutines", "testing"},
+    "click": {"cli"},
+    "rich": {"cli.show"},
 }
-"""Which modules may import a library that is one module's business."""
+"""Which modules, or all in a package, may import a library that is their business."""
 
 PRIVILEGED = ("workerpool", "group", "generation", "spawn")
 NEVER_PRIVILEGED = ("amqp", "+pika", "worker", "execution", "serving", "coroutines", "template", "listener")
@@ -115,9 +136,9 @@ def tier(module: str) -> int | None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_only_from_below(module: str) -> None:
-    if module == "cli" or (module.startswith("cli.") and module != "cli.options"):
-        return
     own_tier = tier(module)
+    if own_tier is None and (module == "cli" or module.startswith("cli.")):
+        return
     assert own_tier is not None, f"{module} has no place in TIERS: say what it may import"
     for name in imports(module) & MODULES.keys():
         below = tier(name)
@@ -127,7 +148,9 @@ def test_imports_only_from_below(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_library_belongs_to_one_module(module: str) -> None:
     for library, allowed in LIBRARIES.items():
-        assert f"+{library}" not in imports(module) or module in allowed, f"{module} imports {library}"
+        assert f"+{library}" not in imports(module) or {module, module.partition(".")[0]} & allowed, (
+            f"{module} imports {library}"
+        )
 
 
 @pytest.mark.parametrize("module", PRIVILEGED)

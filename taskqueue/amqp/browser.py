@@ -1,0 +1,246 @@
+"""Has the broker send what is in one queue that exists, to be looked at; what is not settled goes back in the end.
+
+It never declares the queue. What was sent and goes back counts towards the delivery limit of a quorum queue, so it
+asks for little more than is wanted: prefetch is granted in batches, each by a further consumer beside the others. It
+goes back in the order in which it came. A million messages may be out, of which it keeps a bit each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pika.exceptions
+from pika import spec
+
+from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.inspector import NOT_FOUND
+from taskqueue.amqp.wire import Delivery, describe, from_pika
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
+from taskqueue.topology import Queue
+
+_BATCH = (100, 10_000)
+"""Prefetch of the first consumer and of the last; doubled each time."""
+_BATCH_BYTES = 32 * 1024 * 1024
+"""Bodies that may be under way to us at once, about: what has arrived lies in memory until it is looked at."""
+
+
+class Browser:
+    """Browses `queue`: hands over `wanted` messages, perhaps some more.
+
+    `on_delivery(delivery)` is called for each, in a turn of the connection; `on_end(error)` where it ends before
+    `close`: None where there is no such queue.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        queue: str,
+        wanted: float,
+        on_delivery: Callable[[Delivery], None],
+        on_end: Callable[[TaskqueueError | None], None],
+    ) -> None:
+        self.queue = Queue(queue, {})
+        self._wanted = wanted
+        self._connection = connection
+        self._ended = False
+        self._on_delivery = on_delivery
+        self._on_end = on_end
+        self._channel: Any = None
+        self._names = count(1)
+        self._consumers: list[str] = []
+        self._starting = False
+        """A consumer has no answer yet; RabbitMQ 3.10 closes the connection when such a one is cancelled."""
+        self._granted = 0
+        self._arrived = 0
+        self._looked = 0
+        self._bytes = 0
+        self._settled = 0
+        self._settled_tags = bytearray()
+        """A bit for each delivery tag."""
+        self._runs = array("Q")
+        """Where one consumer's deliveries ended and another's began: the last tags of runs, but the last run's."""
+        self._last_consumer = ""
+        self._stopping = False
+        self._stopped: Callable[[], None] = lambda: None
+        self._arrivals: list[Delivery] = []
+        connection.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether deliveries can be settled."""
+        return self._channel is not None and self._channel.is_open
+
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries came and were not settled."""
+        return self._arrived - self._settled
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Ack `delivery`: it is taken. False where it went back with its channel."""
+        if not self.holds(delivery):
+            return False
+        self._channel.basic_ack(delivery.tag)
+        self._settled += 1
+        byte, bit = divmod(delivery.tag, 8)
+        self._settled_tags[byte] |= 1 << bit
+        self._grow()
+        return True
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether the channel that `delivery` came on is open, and it was not settled."""
+        return self.is_open and not self._is_settled(delivery.tag)
+
+    def _is_settled(self, tag: int) -> bool:
+        byte, bit = divmod(tag, 8)
+        return bool(self._settled_tags[byte] >> bit & 1)
+
+    def looked_at(self) -> None:
+        """Say of a delivery that was handed over that it does not lie in memory any more: there is room for others."""
+        self._looked += 1
+        self._grow()
+
+    def stop(self, done: Callable[[], None]) -> None:
+        """Take no more; `done` once all that was under way was handed over. Not called where it has ended."""
+        self._stopping = True
+        self._stopped = done
+        if not self._starting:
+            self._cancel()
+
+    def give_back(self) -> None:
+        """Give back what was not settled, in order: of several consumers at once, the broker would not keep it.
+
+        The broker answers neither this nor an ack. Where more than 32 of them are under way to a quorum queue it
+        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): they would be
+        in the queue again. So let the queue have lost our consumers before `close`: it keeps a cancelled one for as
+        long as anything of it is out, and counts it (rabbit_fifo, query_stat).
+        """
+        first = 1
+        for last in (*self._runs, self._arrived) if self.is_open else ():
+            tag = next((tag for tag in range(last, first - 1, -1) if not self._is_settled(tag)), None)
+            if tag is not None:
+                self._channel.basic_nack(tag, multiple=True, requeue=True)
+            first = last + 1
+
+    def close(self) -> None:
+        """Close the channel: what was neither settled nor given back goes back, too."""
+        self._connection.remove(self)
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.is_open:
+            channel.close()
+
+    # -- Room
+
+    def up(self) -> None:
+        """Called by the connection."""
+        if not self._ended:
+            self._connection.pika.channel(on_open_callback=self._opened)
+
+    def down(self) -> None:
+        """Called by the connection: all is back in the queue."""
+        self._end(BrokerUnavailable(f"{self._connection.host}: connection lost while reading {self.queue.name}"))
+
+    def outcomes(self) -> None:
+        """Nothing to do."""
+
+    def deliver(self) -> None:
+        """Called by the connection in every turn: hand over what arrived."""
+        arrivals, self._arrivals = self._arrivals, []
+        for delivery in arrivals:
+            self._on_delivery(delivery)
+
+    def flush(self) -> None:
+        """Nothing to do: acks left already."""
+
+    # -- channel
+
+    def _opened(self, channel: Any) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._closed)
+        channel.add_on_cancel_callback(
+            lambda _frame: self._end(BrokerUnavailable(f"queue {self.queue.name}: it was deleted, or moved"))
+        )
+        if self._stopping:
+            self._cancel()
+        else:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Grant more once half of the last batch was looked at."""
+        if self._starting or self._stopping or not self.is_open:
+            return
+        smallest, largest = _BATCH
+        if self._bytes:
+            largest = max(smallest, min(largest, _BATCH_BYTES * self._arrived // self._bytes))
+        batch = int(min(max(smallest, self._granted), largest, self._wanted - self._arrived - self._free))
+        if batch > 0 and self._free + self._arrived - self._looked <= batch // 2:
+            name = f"taskqueue-{next(self._names)}"
+            self._consumers.append(name)
+            self._granted += batch
+            self._starting = True
+            self._channel.basic_qos(prefetch_count=batch)
+            self._channel.basic_consume(
+                self.queue.name, self._on_message, consumer_tag=name, callback=lambda _frame: self._started()
+            )
+
+    @property
+    def _free(self) -> int:
+        """How many more the broker may send as things are."""
+        return self._granted - self.unsettled
+
+    def _started(self) -> None:
+        self._starting = False
+        if self._stopping:
+            self._cancel()
+        else:
+            self._grow()
+
+    def _cancel(self) -> None:
+        """As `Consumer` does: pika's own `basic_cancel` rejects what is under way. See there, too, why two rounds."""
+        if self._channel is None:
+            return
+        for name in self._consumers:
+            self._channel._send_method(spec.Basic.Cancel(name, nowait=True))
+        self._consumers.clear()
+        self._ask(lambda: self._ask(self._all_arrived))
+
+    def _ask(self, answered: Callable[[], None]) -> None:
+        if self.is_open:
+            self._channel.basic_qos(prefetch_count=1, callback=lambda _frame: answered())
+
+    def _all_arrived(self) -> None:
+        self.deliver()
+        self._stopped()
+
+    def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if channel is self._channel:
+            self._arrived += 1
+            self._bytes += len(body)
+            if method.consumer_tag != self._last_consumer:
+                self._last_consumer = method.consumer_tag
+                if self._arrived > 1:
+                    self._runs.append(self._arrived - 1)
+            if self._arrived // 8 >= len(self._settled_tags):
+                self._settled_tags.extend(bytes(1024))
+            ours, fault = from_pika(properties)
+            self._arrivals.append(Delivery(self, method.delivery_tag, 1, ours, body, method.redelivered, fault))
+
+    def _closed(self, channel: Any, error: BaseException) -> None:
+        if channel is not self._channel or not self._connection.is_up or not self._connection.pika.is_open:
+            return
+        host, name = self._connection.host, self.queue.name
+        if isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code == NOT_FOUND:
+            self._end(None)
+        elif isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code == 403:
+            self._end(BrokerRefused(f"{host}: queue {name}: {describe(error)}"))
+        else:
+            self._end(BrokerUnavailable(f"{host}: queue {name}: {describe(error)}"))
+
+    def _end(self, error: TaskqueueError | None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._channel = None
+            self._arrivals.clear()
+            self._on_end(error)

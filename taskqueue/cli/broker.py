@@ -1,0 +1,161 @@
+"""The operator's connection to the broker: calls that return with an answer, or raise a typed error.
+
+It looks without making or taking anything; what changes the broker is only what its caller says by name.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+from taskqueue.amqp import Counts, Inspector
+from taskqueue.cli.interrupts import Interrupts
+from taskqueue.cli.reading import Reading, Renewal
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
+from taskqueue.message import Properties
+from taskqueue.session import Outbox, Session
+from taskqueue.settings import AmqpSettings
+from taskqueue.topology import Queue
+
+T = TypeVar("T")
+
+NAME = "taskqueue"
+_TIMEOUT_S = 30.0
+"""A broker that was there and is silent or gone for so long is given up."""
+
+
+class Server(NamedTuple):
+    """What the broker says of itself over AMQP. `host` is the `host:port` that we are connected to."""
+
+    host: str
+    product: str
+    version: str
+    cluster_name: str
+
+
+class Broker:
+    """A connection that is open while entered, made at the first host that answers.
+
+    Entering raises `BrokerUnavailable` when no host of the list could be reached, at once and not after retries, and
+    `BrokerRefused` for a wrong password or virtual host. A connection that is lost later comes back by itself:
+    `trouble(line)` is told, and a call raises `BrokerUnavailable` only after `timeout_s`.
+    """
+
+    def __init__(
+        self, amqp: AmqpSettings, *, timeout_s: float = _TIMEOUT_S, trouble: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.interrupts = Interrupts()
+        self.session = Session(amqp, NAME, timeout_s=timeout_s, safe_point=self.interrupts.safe_point)
+        self._inspector = Inspector(self.session.connection)
+        self._trouble = _Trouble(trouble)
+
+    def __enter__(self) -> Self:
+        self.interrupts.watch(self.session.loop)
+        try:
+            self.session.open(patient=False)
+        except BaseException:
+            self.interrupts.end()
+            raise
+        logging.getLogger("taskqueue").addHandler(self._trouble)  # what comes from here on is news
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger("taskqueue").removeHandler(self._trouble)
+        self.session.close()
+        self.interrupts.end()
+
+    @property
+    def server(self) -> Server:
+        """What the broker says of itself."""
+        said = self.session.connection.server
+        names = ("product", "version", "cluster_name")
+        return Server(self.session.connection.host, *(str(said.get(name, "")) for name in names))
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it takes no messages (memory or disk alarm). It says so only to who has published."""
+        return self.session.connection.blocked
+
+    # -- looking
+
+    def counts(self, queue: str) -> Counts | None:
+        """Messages that are ready and consumers; None where there is no such queue."""
+        return self._ask(self._inspector.counts, queue)
+
+    def counts_of(self, queues: Iterable[str]) -> dict[str, Counts | None]:
+        """`counts` of each."""
+        return {queue: self.counts(queue) for queue in queues}
+
+    def difference(self, queue: Queue) -> str | None:
+        """In what `queue`, which exists, differs from how we would declare it, in the broker's words; None: in nothing
+        that the broker compares. Raises `BrokerRefused` where we may not declare it."""
+        try:
+            self._ask(lambda name, answered, failed: self._inspector.declare(queue, answered, failed), queue.name)
+        except BrokerRefused as error:
+            said = str(error)
+            if "PRECONDITION_FAILED" not in said:
+                raise
+            return said.partition("PRECONDITION_FAILED - ")[2]
+        return None
+
+    def read(
+        self, queue: str, *, limit: int | None = None, follow: bool = False, renew: Renewal | None = None
+    ) -> Reading:
+        """Read `queue` without taking, but for what is taken by name: see `Reading`, and use it in a `with`."""
+        return Reading(self.session, self.counts, queue, limit=limit, follow=follow, renew=renew)
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, while the connection is kept alive."""
+        self.session.wait(lambda: False, time.monotonic() + seconds)
+
+    # -- changing
+
+    def outbox(self, window: int = 1000) -> Outbox:
+        """To publish many, confirmed."""
+        return Outbox(self.session, window)
+
+    def publish(self, queue: Queue, properties: Properties, body: bytes) -> None:
+        """Publish one message to `queue`, declaring it; returns when the broker has confirmed it."""
+        outbox = self.outbox()
+        outbox.publish(queue, properties, body, lambda: None)
+        outbox.settle()
+
+    def purge(self, queue: str) -> int | None:
+        """Remove all that is ready in `queue`; how many messages that were, None where there is no such queue."""
+        return self._ask(self._inspector.purge, queue)
+
+    def delete(self, queue: str) -> int | None:
+        """Delete `queue`; how many messages went with it."""
+        return self._ask(self._inspector.delete, queue)
+
+    def _ask(
+        self, question: Callable[[str, Callable[[T], None], Callable[[TaskqueueError], None]], None], queue: str
+    ) -> T:
+        session = self.session
+        answers: list[T] = []
+        errors: list[TaskqueueError] = []
+        session.open()
+        question(queue, answers.append, errors.append)
+        if not session.wait(lambda: answers or errors, session.deadline()):
+            raise BrokerUnavailable(f"{session.connection.host}: no answer for queue {queue}")
+        if errors and session.connection.blocked:
+            raise BrokerUnavailable(f"{session.connection.host}: it takes no messages (memory or disk alarm)")
+        if errors:
+            raise errors[0]
+        return answers[0]
+
+
+class _Trouble(logging.Handler):
+    """Passes on what the connection logs: a connection lost, an alarm."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> Any:
+        self._tell(record.getMessage())

@@ -1,0 +1,198 @@
+"""What `doctor` checks on this host: config, its files, users, plugins, the workerpool, the clock.
+
+It must never need the broker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from taskqueue import __version__
+from taskqueue.cli import groups
+from taskqueue.cli.findings import Finding, ok, problem, warning
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.pool import Group, Pool
+from taskqueue.cli.trial import Trial
+from taskqueue.config import DEFAULT_PATH, Settings
+from taskqueue.errors import ConfigError, PluginError, PoolUnavailable
+from taskqueue.settings import GroupSettings
+from taskqueue.spawn import SERVICE_USER
+
+POOL_SERVICE = "python-taskqueue-workerpool"
+_TIME_ERROR = 5
+"""What adjtimex(2) gives where nothing keeps the clock right."""
+
+
+def config(operator: Operator) -> Iterator[Finding]:
+    """Each fault and warning of the config."""
+    try:
+        settings = operator.host_settings
+        settings.groups(operator.plugins)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield problem("config", fault, "mend it; taskqueue config --check says whether that was all")
+        return
+    for each in settings.warnings:
+        yield warning("config", each, "install the plugin, mend the name, or remove it")
+    if not settings.warnings:
+        yield ok("config", ", ".join(settings.files()) or f"no section in {operator.config_path or DEFAULT_PATH}")
+
+
+def lenient(operator: Operator, **keywords: Any) -> Settings | None:
+    """The settings for all further checks: also where only a user is missing; None where nothing can be made of it."""
+    try:
+        return operator.load(installed=operator.plugins, user_exists=lambda name: True, **keywords)
+    except ConfigError:
+        return None
+
+
+def files(operator: Operator) -> Iterator[Finding]:
+    """Who may read and write the config, and whether the daemons can."""
+    settings = lenient(operator, environ={})
+    if settings is None:
+        return
+    with_password = {said.where.rpartition(":")[0] for said in settings.said("amqp") if said.key == "passwd"}
+    for name in settings.files():
+        found = Path(name).stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and found.st_gid != 0):
+            yield problem(
+                "permissions", f"{name} has mode {mode:04o}: who may write it decides what runs, and as whom",
+                f"chmod go-w {name}",
+            )  # fmt: skip
+        elif mode & stat.S_IROTH and name in with_password:
+            yield warning(
+                "permissions", f"{name} has mode {mode:04o}: everybody may read the broker's password",
+                f"chgrp {SERVICE_USER} {name}; chmod 640 {name}",
+            )  # fmt: skip
+        elif not _service_may_read(found):
+            yield warning(
+                "permissions", f"{name}: user {SERVICE_USER} may not read it; a reload of the dispatcher will fail",
+                f"chgrp {SERVICE_USER} {name}; chmod 640 {name}",
+            )  # fmt: skip
+        else:
+            yield ok("permissions", f"{name} has mode {mode:04o}")
+
+
+def _service_may_read(found: os.stat_result) -> bool:
+    try:
+        service = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return True  # the dispatcher runs as somebody else
+    if found.st_uid == service.pw_uid:
+        return bool(found.st_mode & stat.S_IRUSR)
+    if found.st_gid in os.getgrouplist(SERVICE_USER, service.pw_gid):
+        return bool(found.st_mode & stat.S_IRGRP)
+    return bool(found.st_mode & stat.S_IROTH)
+
+
+def wanted(operator: Operator, settings: Settings) -> tuple[GroupSettings, ...]:
+    """The groups that are to run on this host; none where the config does not say."""
+    try:
+        return settings.groups(operator.plugins)
+    except ConfigError:
+        return ()
+
+
+def users(groups_wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
+    """Whether each group's user exists, and we may become it."""
+    seen: dict[str, None] = {}
+    for group in groups_wanted:
+        name, why_not = groups.user_of(group)
+        if name is not None:
+            seen[name] = None
+        elif "does not exist" in why_not or "exists" in why_not:
+            yield problem("users", f"{group.name}: {why_not}", f"adduser --system --group {group.user or SERVICE_USER}")
+        else:
+            yield warning("users", f"{group.name}: {why_not}", "run taskqueue doctor, and the workerpool, as root")
+    if seen:
+        yield ok("users", f"workers run as {', '.join(seen)}")
+
+
+def plugins(operator: Operator, groups_wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
+    """Whether each plugin that is to run imports."""
+    good = []
+    for group in groups_wanted:
+        try:
+            with Trial(group, operator.plugins[group.worker_type]) as trial:
+                trial.imported()
+        except ConfigError:
+            continue  # told with its user
+        except PluginError as error:
+            why = str(error).rpartition("\n")[2]
+            yield problem(
+                "plugins", f"{group.name} does not import: {why}", f"taskqueue plugins {group.name} shows where"
+            )
+        else:
+            good.append(group.name)
+    if good:
+        yield ok("plugins", f"import: {', '.join(good)}")
+    if not groups_wanted:
+        yield ok("plugins", f"{len(operator.plugins)} installed, none to run on this host")
+
+
+def workerpool(operator: Operator, socket: Path | None, groups_wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
+    """Whether the pool runs, with all groups that the config wants, and what keeps those that do not run."""
+    try:
+        pool = operator.pool(socket)
+    except PoolUnavailable as error:
+        if not groups_wanted:
+            yield ok("workerpool", "none runs here, and no plugin wants one")
+        elif "permission" in str(error):
+            yield warning("workerpool", str(error), "run taskqueue doctor as root")
+        else:
+            yield problem("workerpool", str(error), f"systemctl start {POOL_SERVICE}; journalctl -u {POOL_SERVICE}")
+        return
+    yield from _of_pool(pool, {group.name for group in groups_wanted})
+
+
+def _of_pool(pool: Pool, names: set[str]) -> Iterator[Finding]:
+    reload = f"systemctl reload {POOL_SERVICE}"
+    if pool.version != __version__:
+        yield warning(
+            "workerpool", f"it runs version {pool.version}, installed is {__version__}",
+            f"systemctl restart {POOL_SERVICE}",
+        )  # fmt: skip
+    found = {group.name: group for group in pool.groups}
+    for name in sorted(names ^ found.keys()):
+        what = "is to run, and the workerpool does not know it" if name in names else "runs, and is no longer wanted"
+        yield warning("workerpool", f"{name} {what}", reload)
+    for group in pool.groups:
+        yield from _of_group(group)
+    workers = sum(len(group.workers) for group in pool.groups)
+    running = sum(group.state == "running" for group in pool.groups)
+    yield ok("workerpool", f"pid {pool.pid}, {running} of {len(pool.groups)} groups run, {workers} workers")
+
+
+def _of_group(group: Group) -> Iterator[Finding]:
+    if group.state in {"backoff", "refused"} or (group.state == "starting" and group.last_error):
+        last = (group.last_error or "").rstrip().rpartition("\n")[2]
+        yield problem(
+            "workerpool", f"{group.name} does not run ({group.state}): {last}",
+            f"taskqueue plugins {group.name} shows where; it is tried again by itself",
+        )  # fmt: skip
+    for generation in group.generations:
+        if generation.connected is False and generation.trouble:
+            yield problem(
+                "workerpool", f"{group.name} is not connected to the broker: {generation.trouble}",
+                "see what is said of the connection; it connects by itself",
+            )  # fmt: skip
+
+
+def clock() -> Iterator[Finding]:
+    """Whether the kernel takes the clock for right (adjtimex(2))."""
+    buffer = ctypes.create_string_buffer(512)  # struct timex; modes 0: only look
+    state = ctypes.CDLL(None).adjtimex(buffer)
+    if state == _TIME_ERROR:
+        yield warning(
+            "clock", "nothing keeps this host's clock right; delays and times of results depend on it",
+            "install chrony or systemd-timesyncd; timedatectl shows its state",
+        )  # fmt: skip
+    elif state >= 0:
+        yield ok("clock", "synchronised, says the kernel")

@@ -1,0 +1,60 @@
+"""`taskqueue doctor`: looks at all that has to be right, a line for each, and says what to do about what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from taskqueue.cli import checks_broker, checks_host
+from taskqueue.cli.findings import Finding, show_findings
+from taskqueue.cli.operator import Operator, operator_command, socket_option
+from taskqueue.config import Settings
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError
+from taskqueue.settings import GroupSettings
+
+
+@click.command("doctor", short_help="Check everything; say what to do about it.")
+@operator_command()
+@socket_option
+def command(operator: Operator, socket: Path | None) -> int:
+    """Check config and its files, users, plugins, the workerpool, the clock, and at the broker: connection, TLS,
+    version, rights, alarms, queues that are not as taskqueue would declare them, missing consumers, consumer_timeout,
+    dead letters. A line each: ok, warning or problem, and what to do about it.
+
+    It imports each plugin that is to run, in a process of its own, and makes and deletes a queue taskqueue_doctor_…;
+    nothing else is changed. Exit status 1 where there is a problem, else 0.
+    """
+    return show_findings(operator.show, _look(operator, socket))
+
+
+def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
+    yield from checks_host.config(operator)
+    settings = checks_host.lenient(operator)
+    if settings is None:
+        return  # nothing else can be known
+    wanted = checks_host.wanted(operator, settings)
+    yield from checks_host.files(operator)
+    yield from checks_host.users(wanted)
+    yield from checks_host.plugins(operator, wanted)
+    yield from checks_host.workerpool(operator, socket, wanted)
+    yield from checks_host.clock()
+    yield from checks_broker.hosts(settings.amqp)
+    try:
+        yield from _look_at_broker(operator, settings, wanted)
+    except (BrokerUnavailable, BrokerRefused, ConfigError) as error:
+        yield checks_broker.connection(error)
+
+
+def _look_at_broker(operator: Operator, settings: Settings, wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
+    amqp = settings.amqp
+    with operator.broker(amqp) as broker:
+        management = operator.management(broker, amqp)
+        yield from checks_broker.server(broker, amqp)
+        yield from checks_broker.queues(broker, settings, wanted, management)
+        yield from checks_broker.consumer_timeout(broker, wanted)
+        yield from checks_broker.clock(management)
+    trouble: list[str] = []
+    with operator.broker(amqp, trouble=trouble.append) as broker:
+        yield from checks_broker.rights_and_alarms(broker, management, trouble)

@@ -1,0 +1,107 @@
+"""The values of the config that are in force, as rows for people and as JSON, each with where it was said.
+
+It must never let a password through: neither taskqueue's own nor what looks like one among a plugin's keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from taskqueue.cli.show import Column, Show
+from taskqueue.sections import Said
+
+HIDDEN = "********"
+_SECRET = re.compile(r"pass(wd|word|phrase|code)?$|passw|secret|token|credential|(api|private|secret|access)_?key|_pw$")
+_LOGIN = re.compile(r"(?<=://)([^/@\s]*?):[^/@\s]*@")
+"""The password of a URL."""
+
+DEFAULT = "default"
+_COLUMNS = (
+    Column("section"),
+    Column("key", style="bold"),
+    Column("value"),
+    Column("from", styles={DEFAULT: "dim"}),
+)
+
+Row = tuple[str, Said]
+"""A section, or a group by its name, and what is said there."""
+
+
+def show_values(show: Show, rows: Iterable[Row]) -> None:
+    """A table, or with JSON a list, of `rows`."""
+    if show.as_json:
+        show.document(as_json(rows))
+    else:
+        show.table(_COLUMNS, ((section, said.key, _text(said), said.where or DEFAULT) for section, said in rows))
+
+
+def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Values as numbers in seconds and bytes, true and false, lists and texts; null for none."""
+    return [
+        {"section": section, "key": said.key, "value": _plain(said), "from": said.where or DEFAULT}
+        for section, said in rows
+    ]
+
+
+def _plain(said: Said) -> Any:
+    if said.kind == "hosts":
+        return _hosts(said.value)
+    return _shown(said)
+
+
+def _text(said: Said) -> str:
+    """As it would be written in the file."""
+    value = _shown(said)
+    return "none" if value is None and said.kind not in _WRITTEN else _WRITTEN.get(said.kind, _words)(value)
+
+
+def _shown(said: Said) -> Any:
+    """The value without what must not be seen."""
+    if said.key == "passwd" or (not said.kind and _SECRET.search(said.key.lower())):
+        return HIDDEN
+    if isinstance(said.value, str):
+        return _LOGIN.sub(rf"\1:{HIDDEN}@", said.value)
+    if isinstance(said.value, list):
+        return [_LOGIN.sub(rf"\1:{HIDDEN}@", each) for each in said.value]
+    return said.value
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _hosts(hosts: Iterable[tuple[str, int | None]]) -> list[str]:
+    bracketed = ((f"[{host}]" if ":" in host else host, port) for host, port in hosts)
+    return [f"{host}:{port}" if port else host for host, port in bracketed]
+
+
+def _duration(value: float | None) -> str:
+    if value is None:
+        return "none"
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+        if value and value % seconds == 0:
+            return f"{value // seconds:.0f}{unit}"
+    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def _size(value: int | None) -> str:
+    if value is None:
+        return "none"
+    for unit, power in (("G", 30), ("M", 20), ("k", 10)):
+        if value % (1 << power) == 0:
+            return f"{value >> power}{unit}"
+    return str(value)
+
+
+_WRITTEN: dict[str, Callable[[Any], str]] = {
+    "boolean": lambda value: "yes" if value else "no",
+    "duration": _duration,
+    "seconds": _duration,
+    "size": _size,
+    "hosts": lambda value: ", ".join(_hosts(value)),
+    "plugins": lambda value: "*" if value is None else ", ".join(value),
+    "prefetch": lambda value: "auto" if value is None else str(value),
+}
+"""By kind of value; all others are written as they are."""

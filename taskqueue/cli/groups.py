@@ -1,0 +1,60 @@
+"""The groups of this host, running or not, as an operator names them: `worker1`, or `worker2/bifh1`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from taskqueue import inifile, plugins
+from taskqueue.cli.operator import Operator
+from taskqueue.errors import ConfigError
+from taskqueue.plugins import Plugin
+from taskqueue.settings import GroupSettings
+from taskqueue.spawn import identity
+
+
+def every(operator: Operator) -> tuple[GroupSettings, ...]:
+    """All groups of the plugins that are installed; raises `ConfigError`."""
+    return operator.host_settings.every_group(operator.plugins)
+
+
+def choose(operator: Operator, names: Iterable[str]) -> list[GroupSettings]:
+    """The groups that are named, each by its name or, with its siblings, by its type; all where none is. What is not
+    there is a usage error."""
+    found = every(operator)
+    known = list(dict.fromkeys(each for group in found for each in (group.worker_type, group.name)))
+    for name in names:
+        if name not in known:
+            near = inifile.did_you_mean(name, known)
+            raise click.UsageError(
+                f"no plugin {name!r} is installed; expected one of {', '.join(known) or '(there is none)'}{near}"
+            )
+    wanted = set(names)
+    return [group for group in found if not wanted or wanted & {group.name, group.worker_type}]
+
+
+def choose_one(operator: Operator, name: str) -> tuple[GroupSettings, Plugin]:
+    """The one group that is named, and its plugin."""
+    chosen = choose(operator, [name])
+    if len(chosen) > 1:
+        raise click.UsageError(f"{name} has instances; expected one of {', '.join(group.name for group in chosen)}")
+    return chosen[0], operator.plugins[chosen[0].worker_type]
+
+
+def user_of(group: GroupSettings) -> tuple[str | None, str]:
+    """The user that the group's workers run as; or None, and why that cannot be."""
+    try:
+        return identity(group.user).name, ""
+    except ConfigError as error:
+        return None, str(error)
+
+
+def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For the shell: the worker types that are installed."""
+    return [
+        CompletionItem(name, help=f"{plugin.distribution} {plugin.version}")
+        for name, plugin in plugins.installed().items()
+        if name.startswith(incomplete)
+    ]

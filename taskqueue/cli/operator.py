@@ -1,0 +1,129 @@
+"""What every command of `taskqueue` is given (config, output, broker, pool), and the options that all of them take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskqueue import config, plugins, topology
+from taskqueue.cli import pool
+from taskqueue.cli.broker import Broker
+from taskqueue.cli.management import Management
+from taskqueue.cli.show import Show, safe
+from taskqueue.config import Settings
+from taskqueue.settings import AmqpSettings
+
+
+@dataclass
+class Operator:
+    """One run of the command. Options may stand before the subcommand or behind it; the last one counts."""
+
+    config_path: Path | None = None
+    show: Show = field(default_factory=Show)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the config says; raises `ConfigError`. A file that was named must exist, the default one need not."""
+        return self.load()
+
+    @cached_property
+    def host_settings(self) -> Settings:
+        """As `settings`, checked against the plugins that are installed on this host, as the workerpool does."""
+        return self.load(installed=self.plugins)
+
+    def load(self, **keywords: Any) -> Settings:
+        """Read the config anew; `keywords` are those of `config.load`."""
+        path = str(self.config_path or config.DEFAULT_PATH)
+        return config.load(path, must_exist=self.config_path is not None, **keywords)
+
+    @cached_property
+    def plugins(self) -> dict[str, plugins.Plugin]:
+        """The plugins that are installed, by worker type; none of them is imported."""
+        return plugins.installed()
+
+    def results_of(self, worker_type: str | None = None) -> list[str]:
+        """The queues that results go to: of all groups here, or of one worker type, whether it is installed or not."""
+        types = self.plugins.keys() if worker_type is None else {*self.plugins, worker_type}
+        groups = self.settings.groups(types)
+        named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
+        return sorted(named) or [topology.RESULTS]
+
+    def worker_types(self, seen: pool.Pool | None = None) -> set[str]:
+        """The worker types that are known here: of plugins that are installed, and of groups of the pool."""
+        return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
+
+    def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
+        """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
+        return Broker(amqp or self.settings.amqp, **{"trouble": self.show.note, **keywords})
+
+    def management(self, broker: Broker, amqp: AmqpSettings | None = None) -> Management:
+        """The management API of the broker that `broker` is connected to; it may be absent."""
+        return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
+
+    def pool(self, socket: Path | None = None) -> pool.Pool:
+        """What this host's workerpool says of itself; raises `PoolUnavailable`."""
+        return pool.read(socket or pool.SOCKET)
+
+    def confirm(self, broker: Broker, question: str) -> None:
+        """Have a person say yes, or end the command."""
+        broker.interrupts.at_once = True
+        click.confirm(safe(question), abort=True, err=True)
+        broker.interrupts.at_once = False
+
+
+Function = Callable[..., Any]
+
+
+def _set_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(Operator).config_path = value
+
+
+def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Operator).show.as_json = True
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    expose_value=False,
+    is_eager=True,
+    callback=_set_config,
+    help=f"Config file (default: {config.DEFAULT_PATH}).",
+)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_json,
+    help="Print JSON: one document, or one a line where output never ends.",
+)
+socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="PATH",
+    help=f"The workerpool's status socket (default: {pool.SOCKET}).",
+)
+"""For the commands that ask the pool; the value is passed as `socket`, None by default."""
+
+
+def operator_command(*, json: bool = True) -> Callable[[Function], Function]:
+    """Decorate the function of a command, below `@click.command`: it is given the `Operator`, and `-c` and `--json`.
+
+    `json=False` is for the one command whose own `--json` means something else.
+    """
+
+    def decorate(function: Function) -> Function:
+        wrapped: Function = click.pass_obj(function)
+        return config_option(json_option(wrapped) if json else wrapped)
+
+    return decorate

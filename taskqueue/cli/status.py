@@ -1,0 +1,219 @@
+"""`taskqueue status`: the whole picture on one screen; with `--watch` again and again, in its place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskqueue.cli import parameters
+from taskqueue.cli.broker import Broker
+from taskqueue.cli.operator import Operator, operator_command, socket_option
+from taskqueue.cli.overview import Overview, see_broker
+from taskqueue.cli.pool import Group, Pool
+from taskqueue.cli.show import Column, Show, span
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
+
+_WATCHING_TIMEOUT_S = 3.0
+"""A broker that does not answer is not to stop the picture for long."""
+_ERROR_WIDTH = 80
+_NOT_KNOWN = "not known (the management plugin is not enabled)"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def _last_line(error: str) -> str:
+    line = error.rstrip().rpartition("\n")[2]
+    return line if len(line) <= _ERROR_WIDTH else f"{line[: _ERROR_WIDTH - 1]}…"
+
+
+_QUEUES = (
+    Column("queue"),
+    Column("ready", right=True),
+    Column("unacked", right=True),
+    Column("consumers", right=True, styles={0: "bold yellow"}),
+    Column("in_rate", "in/s", right=True, text=_rate),
+    Column("out_rate", "out/s", right=True, text=_rate),
+)
+_STATES = {"running": "green", "backoff": "bold red", "refused": "bold red", "starting": "yellow"}
+_GROUPS = (
+    Column("group"),
+    Column("state", styles=_STATES),
+    Column("for", right=True, text=span),
+    Column("workers", right=True),
+    Column("busy", right=True),
+    Column("waiting", right=True),
+    Column("succeeded", "done", right=True),
+    Column("failed", right=True),
+    Column("crashed", right=True),
+    Column("restarts", right=True),
+    Column("last_error", text=_last_line, style="red"),
+)
+_TASKS = (
+    Column("running"),
+    Column("group"),
+    Column("pid", right=True),
+    Column("attempt", right=True),
+    Column("for", right=True, text=span),
+)
+
+
+@click.command("status", short_help="Show broker, queues, and what this host's workers do.")
+@operator_command()
+@socket_option
+@click.option("--watch", is_flag=True, help="Show it again and again, in its place, until Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=parameters.duration,
+    metavar="DURATION",
+    default="2",
+    help="With --watch: how often.",
+)
+def command(operator: Operator, socket: Path | None, watch: bool, interval_s: float) -> None:
+    """Show the whole picture: the broker, its queues, the groups of this host's workerpool, what each worker runs.
+
+    Rates, unacked workitems, alarms and the hosts of dispatchers are known where RabbitMQ's management plugin is
+    enabled (TASKQUEUE_MANAGEMENT_URL says where, if it is not at the broker's host, port 15672). Without a broker the
+    rest is shown, and the exit status is 3.
+    """
+    if watch:
+        _watch(operator, socket, max(interval_s, 0.1))
+        return
+    overview = _pool_of(operator, socket)
+    try:
+        with operator.broker() as broker:
+            see_broker(overview, operator, broker)
+    except (BrokerUnavailable, BrokerRefused) as error:
+        overview.trouble = str(error)
+        _draw(operator.show, overview)
+        raise
+    _draw(operator.show, overview)
+
+
+def _watch(operator: Operator, socket: Path | None, interval_s: float) -> None:
+    with ExitStack() as stack, operator.show.in_place() as redraw:
+        broker: Broker | None = None
+        while True:
+            overview = _pool_of(operator, socket)
+            try:
+                if broker is None:
+                    made = operator.broker(timeout_s=_WATCHING_TIMEOUT_S, trouble=lambda line: None)
+                    broker = stack.enter_context(made)
+                see_broker(overview, operator, broker)
+            except (BrokerUnavailable, BrokerRefused) as error:
+                overview.trouble = str(error)
+                if isinstance(error, BrokerRefused):  # for good, on this connection
+                    stack.close()
+                    broker = None
+            redraw(partial(_draw, operator.show, overview))
+            if broker is None:
+                time.sleep(interval_s)
+                continue
+            try:
+                broker.pause(interval_s)
+            except BrokerRefused:
+                stack.close()
+                broker = None
+
+
+def _pool_of(operator: Operator, socket: Path | None) -> Overview:
+    overview = Overview(time.time())
+    try:
+        overview.pool = operator.pool(socket)
+    except PoolUnavailable as error:
+        overview.pool_trouble = str(error)
+    return overview
+
+
+# -- to be seen
+
+
+def _draw(show: Show, overview: Overview) -> None:
+    if show.as_json:
+        show.document(overview.document())
+        return
+    show.fields(_head(overview))
+    if overview.queues:
+        show.line("")
+        show.table(
+            _QUEUES,
+            ((q.name, q.ready, q.unacked, q.consumers, q.in_rate, q.out_rate) for q in overview.queues),
+        )
+    pool = overview.pool
+    if pool is not None and pool.groups:
+        show.line("")
+        show.table(_GROUPS, (_group_row(pool, group) for group in pool.groups))
+        tasks = list(_tasks(pool))
+        if tasks:
+            show.line("")
+            show.table(_TASKS, tasks)
+
+
+def _head(overview: Overview) -> dict[str, Any]:
+    server, pool = overview.server, overview.pool
+    head: dict[str, Any] = {}
+    if server is not None:
+        head["broker"] = f"{server.product} {server.version} at {server.host}, vhost {overview.vhost}"
+        head["cluster"] = server.cluster_name
+        head["nodes"] = _NOT_KNOWN
+        if overview.nodes is not None:
+            head["nodes"] = ", ".join(f"{each.name} {'runs' if each.running else 'IS DOWN'}" for each in overview.nodes)
+        alarms = overview.alarms
+        head["alarms"] = _NOT_KNOWN if alarms is None else ", ".join(alarms) or "none"
+    if overview.trouble is not None:
+        head["broker trouble"] = overview.trouble
+    if overview.dispatchers is not None:
+        named = f": {', '.join(overview.dispatcher_names)}" if overview.dispatcher_names else ""
+        head["dispatchers"] = (
+            f"{overview.dispatchers}{named}" if overview.dispatchers else "none; nothing is dispatched"
+        )
+    if pool is None:
+        head["workerpool"] = overview.pool_trouble
+    else:
+        head["workerpool"] = (
+            f"{pool.version} on {pool.host}, pid {pool.pid}, {pool.state} for {span(pool.now - pool.since)}"
+        )
+        troubles = {each.trouble for group in pool.groups for each in group.generations if each.trouble}
+        if troubles:
+            head["workers' broker trouble"] = ", ".join(sorted(troubles))
+        if any(each.blocked for group in pool.groups for each in group.generations):
+            head["workers' broker trouble"] = "it takes no messages (memory or disk alarm)"
+    return head
+
+
+def _group_row(pool: Pool, group: Group) -> tuple[Any, ...]:
+    workers = [worker for worker in group.workers if worker.state in ("idle", "running")]
+    waiting = [each.waiting for each in group.generations if each.waiting is not None]
+    done = {
+        name: sum(each.counts.get(name, 0) for each in group.generations) for name in ("succeeded", "failed", "crashed")
+    }
+    return (
+        group.name,
+        group.state,
+        pool.now - group.since,
+        f"{len(workers)}/{group.workers_wanted}",
+        sum(worker.state == "running" for worker in workers),
+        sum(waiting) if waiting else None,
+        *done.values(),
+        group.restarts,
+        group.last_error,
+    )
+
+
+def _tasks(pool: Pool) -> Iterator[tuple[Any, ...]]:
+    """What runs, the longest first."""
+    rows = (
+        (task.id, group.name, worker.pid, task.attempt, pool.now - task.since)
+        for group in pool.groups
+        for worker in group.workers
+        for task in worker.tasks
+    )
+    yield from sorted(rows, key=lambda row: row[-1], reverse=True)

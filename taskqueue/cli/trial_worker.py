@@ -1,0 +1,62 @@
+"""`python -m taskqueue.cli.trial_worker FD`: a template and its worker in one process, for `trial`.
+
+It runs as the group's user, has no credentials, and must never speak AMQP.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import resource
+import signal
+import sys
+import traceback
+
+from taskqueue import kernel, link, plugins, serving
+from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue.execution import trace_of
+from taskqueue.logs import setup_logging
+from taskqueue.message import shorten
+from taskqueue.settings import LoggingSettings, group_from_json
+
+
+def main() -> int:
+    """Import the plugin and say so; serve when told to. Gives the exit status."""
+    kernel.die_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
+    ours = link.adopt(int(sys.argv[1]))
+    packet = ours.receive(wait=True)
+    assert packet is not None
+    _, group, entry_value = packet.head
+    settings = group_from_json(group)
+    setup_logging(LoggingSettings("INFO", "stderr", "text"), f"taskqueue-worker[{settings.name}]", 2)
+    faulthandler.enable()
+    try:
+        loaded = plugins.load(settings.worker_type, entry_value)
+    except BaseException as error:
+        ours.send(["failed", shorten(trace_of(error), TRACE_LIMIT)], wait=True)
+        return FAILED
+    ours.send(["imported"], wait=True)
+    ours.receive(wait=True)  # the word to serve
+    if settings.max_memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (settings.max_memory_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    return serving.serve(ours, lambda: loaded, settings)
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except MemoryError:
+        code = MEMORY
+    except EOFError:  # no word to serve: it was only to be imported
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for text in (sys.stdout, sys.stderr):
+            text.flush()
+        os._exit(code)  # not through sys.exit: a plugin's threads must not keep it

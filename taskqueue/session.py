@@ -1,0 +1,214 @@
+"""A conversation with the broker for whoever waits for its answers: each call returns with one, or raises.
+
+Programs that have nothing else to do turn the loop here, and nowhere else. It must never know what a message means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from taskqueue.amqp import Connection, Declarer, Published, Publisher
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, WorkitemRefused
+from taskqueue.loop import Loop
+from taskqueue.message import Properties
+from taskqueue.settings import AmqpSettings
+from taskqueue.topology import Queue
+
+_CLOSE_S = 5.0
+_WINDOW = 1000
+"""Messages of an `Outbox` under way at a time without a confirm."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Session:
+    """A connection that comes back by itself, and a loop that is turned while somebody waits.
+
+    `timeout_s`: how long a call waits for the broker, in seconds, before it raises `BrokerUnavailable`. `safe_point()`
+    is called whenever nothing is half done: it may raise, to end a wait.
+    """
+
+    def __init__(
+        self, amqp: AmqpSettings, name: str, *, timeout_s: float, safe_point: Callable[[], None] = _nothing
+    ) -> None:
+        self.amqp = amqp
+        self.timeout_s = timeout_s
+        self.loop = Loop()
+        self.connection = Connection(self.loop, amqp, name)
+        self._fact: Callable[[], object] = lambda: False
+        self.loop.before_wait(self._wait_no_more)  # behind the connection's own hook
+        self.declarer = Declarer(self.connection)
+        self.publisher = Publisher(self.connection)
+        self._safe_point = safe_point
+        self._open = False
+
+    def open(self, *, patient: bool = True) -> None:
+        """Connect, where that has not been done; not `patient`: give up when every host was tried once."""
+        if not self._open:
+            self._open = True
+            self.connection.start()
+        if not self.wait(lambda: self.publisher.ready or not (patient or self.connection.untried), self.deadline()):
+            self.unavailable()
+        if not self.publisher.ready:
+            kind = BrokerRefused if self.connection.refused else BrokerUnavailable
+            raise kind(f"{self.connection.host}: {self.connection.trouble}")
+
+    def close(self) -> None:
+        """Close the connection, flushing what was published and acked."""
+        if self._open:
+            self._open = False
+            self._safe_point = _nothing
+            closed: list[bool] = []
+            self.connection.close(lambda: closed.append(True))
+            self.wait(lambda: bool(closed), time.monotonic() + min(self.timeout_s, _CLOSE_S))
+            self.loop.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+        return self._open
+
+    def deadline(self) -> float:
+        """When the broker's time is up, for a wait that begins now."""
+        return time.monotonic() + self.timeout_s
+
+    def wait(self, fact: Callable[[], object], deadline: float | None) -> bool:
+        """Turn the loop until `fact()`; False at the deadline. A broker that says no raises `BrokerRefused`."""
+        self._fact = fact
+        while True:
+            self._safe_point()
+            if fact():
+                return True
+            if self.connection.refused:
+                raise BrokerRefused(f"{self.connection.host}: {self.connection.trouble}")
+            left_s = 3600.0 if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                return False
+            self.loop.turn(left_s)
+
+    def _wait_no_more(self) -> None:
+        """A fact that has come true in this turn's hooks is not to wait for the next packet."""
+        if self._fact():
+            self.loop.call_soon(_nothing)
+
+    def unavailable(self) -> None:
+        """Raise `BrokerUnavailable`, saying why."""
+        connection = self.connection
+        why = "it takes no messages (memory or disk alarm)" if connection.blocked else connection.trouble or "no answer"
+        raise BrokerUnavailable(f"{connection.host}: {why} for {self.timeout_s:g} s")
+
+    def have(self, queue: Queue, deadline: float) -> None:
+        """Declare `queue`; returns when it exists. Raises `BrokerRefused` where it does not, and may not be made."""
+        done: list[bool] = []
+        refused: list[str] = []
+        while not done:
+            self.declarer.declare(queue, partial(done.append, True), refused.append)
+            if not (
+                self.wait(lambda: done or refused or not self.connection.is_up, deadline)
+                and self.wait(lambda: self.connection.is_up, deadline)
+            ):
+                self.unavailable()
+            if refused:
+                raise BrokerRefused(f"{self.connection.host}: queue {queue.name}: {refused[0]}")
+
+    def delete(self, name: str) -> None:
+        """Delete a queue of our own making, if the connection is up."""
+        done: list[bool] = []
+        if self.connection.is_up:
+            self.declarer.delete(name, lambda: done.append(True))
+            self.wait(lambda: done or not self.connection.is_up, time.monotonic() + min(self.timeout_s, _CLOSE_S))
+
+
+@dataclass(eq=False, slots=True)
+class _Sent:
+    queues: Sequence[Queue]
+    properties: Properties
+    body: bytes
+    confirmed: Callable[[], object]
+    done: bool = False
+    refusal: str = ""
+
+
+class Outbox:
+    """Publishes many messages, many at a time, in flat memory; what was lost with a connection is published again.
+
+    `confirmed()` is called for each message, in the order of publishing, once the broker has it.
+    """
+
+    def __init__(self, session: Session, window: int = _WINDOW) -> None:
+        self._session = session
+        self._window = window
+        self._order: deque[_Sent] = deque()
+        self._lost: list[_Sent] = []
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many were published and not reported as confirmed."""
+        return len(self._order)
+
+    def publish(
+        self,
+        queue: Queue,
+        properties: Properties,
+        body: bytes,
+        confirmed: Callable[[], object],
+        *,
+        needs: Queue | None = None,
+    ) -> None:
+        """Publish to `queue`, declaring it (and the queue that the message `needs`) where that has not been done.
+
+        Returns while at most the window has no confirm. Raises `WorkitemRefused` where the broker does not take one:
+        all before it are confirmed, those behind it may be. Raises `BrokerUnavailable` where no confirm came in time.
+        """
+        sent = _Sent([queue] if needs is None else [queue, needs], properties, body, confirmed)
+        self._have(sent.queues, self._session.deadline())
+        self._order.append(sent)
+        self._send(sent)
+        self.settle(self._window)
+
+    def settle(self, left: int = 0) -> None:
+        """Wait until at most `left` messages have no confirm."""
+        session = self._session
+        deadline = session.deadline()
+        while self._order and (len(self._order) > left or self._order[0].refusal):
+            before = len(self._order)
+            if self._order[0].refusal:
+                raise WorkitemRefused(self._order[0].refusal)
+            if not session.wait(partial(self._moved, before), deadline):
+                session.unavailable()
+            if len(self._order) < before:
+                deadline = session.deadline()
+            if self._lost and session.wait(lambda: session.publisher.ready, deadline):
+                again, self._lost[:] = self._lost[:], []
+                for sent in again:
+                    self._have(sent.queues, deadline)
+                    self._send(sent)
+
+    def _moved(self, before: int) -> bool:
+        return bool(self._lost) or len(self._order) < before or bool(self._order[0].refusal)
+
+    def _have(self, queues: Sequence[Queue], deadline: float) -> None:
+        for queue in queues:
+            if not self._session.declarer.knows(queue.name):
+                self._session.have(queue, deadline)
+
+    def _send(self, sent: _Sent) -> None:
+        self._session.publisher.publish(sent.queues[0].name, sent.properties, sent.body, partial(self._answered, sent))
+
+    def _answered(self, sent: _Sent, published: Published) -> None:
+        if published is Published.REFUSED:
+            sent.refusal = f"workitem {sent.properties.message_id}: {self._session.publisher.refusal}"
+        elif published is Published.CONFIRMED:
+            sent.done = True
+        else:
+            if published is Published.UNROUTABLE:
+                self._session.declarer.forget(sent.queues[0].name)
+            self._lost.append(sent)
+        while self._order and self._order[0].done:
+            self._order.popleft().confirmed()
