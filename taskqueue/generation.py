@@ -77,6 +77,8 @@ class Generation:
         self.blueprint = blueprint
         self.life = Lifecycle(GenerationState.STARTING, GENERATION_MOVES)
         self.started = time.time()
+        self.user = ""
+        """The unix user of its workers, once it is started."""
         self.ready_at: float | None = None
         """Monotonic."""
         self.last_error: str | None = None
@@ -110,6 +112,7 @@ class Generation:
         """Start listener and template; raises `ConfigError` where a user cannot be used, `OSError` where exec fails."""
         b = self.blueprint
         service, worker_user = identity(None), identity(b.settings.user)
+        self.user = worker_user.name
         listener_end, template_end = link.pair()
         group, logs = to_json(b.settings), to_json(b.logging)
         if b.settings.max_memory_bytes is not None:

@@ -124,7 +124,7 @@ class Group:
             self._move(GroupState.RUNNING)
         log.info(
             "group running: group=%s workers=%d user=%s plugin=%s-%s",
-            self.name, self.blueprint.settings.workers, self.blueprint.settings.user or "default",
+            self.name, self.blueprint.settings.workers, generation.user,
             self.blueprint.plugin.distribution, self.blueprint.plugin.version,
         )  # fmt: skip
 

@@ -72,7 +72,7 @@ class Workerpool:
         if socket_path is not None:
             self._socket = StatusSocket(self._loop, socket_path, _service_group(), self._ask)
         if not wanted:
-            log.warning("no worker type to run: no plugin is installed (entry points %s)", plugins.GROUP)
+            log.info("no worker type to run yet: waiting for a plugin (entry points %s) and a reload", plugins.GROUP)
         self._reconcile(wanted)
 
     # -- wanted and actual
