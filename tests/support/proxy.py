@@ -114,12 +114,20 @@ class Proxy:
         self._piece, self._pause_s, self._latency_s = 65536, 0.0, 0.0
 
     def cut_at(self, method: tuple[int, int], *, count: int, before: bool, deadline_s: float) -> bool:
+        """`set_trap()`, and wait for it: false where nobody has sprung it within `deadline_s`."""
+        self.set_trap(method, count=count, before=before)
+        return self.sprung(deadline_s)
+
+    def set_trap(self, method: tuple[int, int], *, count: int, before: bool) -> None:
         """Cut the connection on which a client sends the `count`-th `method` (of all connections) from now.
 
-        `before`: the broker never gets that one. Else it gets it, with its content, and no answer leaves it. False
-        where nobody has sent so many within `deadline_s`.
+        `before`: the broker never gets that one. Else it gets it, with its content, and no answer leaves it.
         """
-        return self._call(self._cut_at(method, count, before, deadline_s), deadline_s + 10.0)
+        self._call(self._set_trap(method, count, before))
+
+    def sprung(self, deadline_s: float) -> bool:
+        """Whether the trap that was set is sprung within `deadline_s`; it is taken away in either case."""
+        return self._call(self._sprung(deadline_s), deadline_s + 10.0)
 
     def refuse(self) -> None:
         """Refuse new connections; those that are open go on."""
@@ -134,8 +142,11 @@ class Proxy:
     def _call(self, work: Coroutine[Any, Any, _T], deadline_s: float = 10.0) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=deadline_s)
 
-    async def _cut_at(self, method: tuple[int, int], count: int, before: bool, deadline_s: float) -> bool:
+    async def _set_trap(self, method: tuple[int, int], count: int, before: bool) -> None:
         self._trap = _Trap(method, count, before, asyncio.Event())
+
+    async def _sprung(self, deadline_s: float) -> bool:
+        assert self._trap is not None, "no trap is set"
         try:
             await asyncio.wait_for(self._trap.sprung.wait(), deadline_s)
         except TimeoutError:

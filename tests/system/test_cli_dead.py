@@ -305,8 +305,9 @@ def test_what_dies_meanwhile_is_not_replayed_again(graves: Stage, proxy: Proxy, 
     once, also where the connection was cut on the way."""
     bury_many(graves.amqp, 2000, queue="again")
     graves.amqp.declare("again", {"x-max-length": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD})
+    proxy.set_trap(PUBLISH, count=1000, before=True)
     with running(graves, "replay", "--all", TASKQUEUE_AMQP_URL=proxy.url(vhost)) as process:
-        assert proxy.cut_at(PUBLISH, count=1000, before=True, deadline_s=30)
+        assert proxy.sprung(deadline_s=60), process.poll()
         out, err = process.communicate(timeout=60)
     assert "; going on" in err
     told = [line.split("\t")[0] for line in out.splitlines()[1:]]
@@ -441,8 +442,9 @@ def test_a_connection_that_is_cut_in_the_middle(
 ) -> None:
     """It goes on by itself. What may have arrived is left; nothing is sent twice, nothing is lost."""
     buried = bury_many(graves.amqp, 6000)
+    proxy.set_trap(method, count=2000, before=before)
     with running(graves, "replay", "--all", TASKQUEUE_AMQP_URL=proxy.url(vhost)) as process:
-        assert proxy.cut_at(method, count=2000, before=before, deadline_s=30)
+        assert proxy.sprung(deadline_s=60), process.poll()
         out, err = process.communicate(timeout=60)
     assert "taskqueue: broker connection lost: host=127.0.0.1:" in err and "; going on" in err
     said = re.search(r"of (\d+) it is not known", err)
@@ -458,8 +460,9 @@ def test_a_connection_that_is_cut_in_the_middle(
 
 def test_a_broker_that_does_not_come_back(graves: Stage, proxy: Proxy, vhost: str) -> None:
     buried = bury_many(graves.amqp, 6000)
+    proxy.set_trap(PUBLISH, count=2000, before=True)
     with running(graves, "replay", "--all", TASKQUEUE_AMQP_URL=proxy.url(vhost)) as process:
-        assert proxy.cut_at(PUBLISH, count=2000, before=True, deadline_s=30)
+        assert proxy.sprung(deadline_s=60), process.poll()
         proxy.refuse()
         proxy.cut()
         out, err = process.communicate(timeout=90)

@@ -77,6 +77,7 @@ def test_the_whole_picture_in_a_pipe(busy: Stage, broker: PrivateBroker) -> None
 
     assert queues[0] == ["QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S"]
     by_name = {row[0]: row[1:] for row in queues[1:]}
+    by_name.pop("worker_broken", None)  # its listener may have come as far as to declare it
     assert by_name == {
         "taskqueue": ["0", "-", "1", "-", "-"],
         "worker_nap": ["0", "-", "1", "-", "-"],
