@@ -164,7 +164,8 @@ class Outbox:
         """Publish to `queue`, declaring it (and the queue that the message `needs`) where that has not been done.
 
         Returns while at most the window has no confirm. Raises `WorkitemRefused` where the broker does not take one:
-        all before it are confirmed, those behind it may be. Raises `BrokerUnavailable` where no confirm came in time.
+        all before it are confirmed, those behind it may be. Raises `BrokerUnavailable` where no confirm came in time,
+        `BrokerRefused` where we have no right to publish.
         """
         sent = _Sent([queue] if needs is None else [queue, needs], properties, body, confirmed)
         self._have(sent.queues, self._session.deadline())
@@ -191,6 +192,8 @@ class Outbox:
                     self._send(sent)
 
     def _moved(self, before: int) -> bool:
+        if forbidden := self._session.publisher.forbidden:
+            raise BrokerRefused(f"{self._session.connection.host}: no permission to publish: {forbidden}")
         return bool(self._lost) or len(self._order) < before or bool(self._order[0].refusal)
 
     def _have(self, queues: Sequence[Queue], deadline: float) -> None:

@@ -208,6 +208,11 @@ class Connection:
         return self._tries_in_round < len(self._hosts)
 
     @property
+    def closing(self) -> bool:
+        """Whether `close` was called: what does not leave in this turn never will."""
+        return self._closing is not None
+
+    @property
     def server(self) -> Mapping[str, Any]:
         """What the broker says of itself while it is up: `product`, `version`, `cluster_name`, … (AMQP 0-9-1,
         connection.start, server-properties)."""

@@ -122,6 +122,8 @@ class Publisher:
         self._answered: list[tuple[_Message, Published, str]] = []
         self.refusal = ""
         """While `done` is told REFUSED: why."""
+        self.forbidden = ""
+        """We may not publish, in the broker's words; "" once it has taken something. It is tried again for ever."""
         self._backoff = Backoff(*_BACKOFF)
         self._silent = 0
         """So many channels, one after the other, had no answer of a queue."""
@@ -215,7 +217,10 @@ class Publisher:
             return
         unanswered = list(lane.pending.values()) if lane is not None else []
         found = False
-        if isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code != _FORBIDDEN:
+        by_broker = isinstance(error, pika.exceptions.ChannelClosedByBroker)
+        if by_broker and error.reply_code == _FORBIDDEN:
+            self.forbidden = describe(error)
+        elif by_broker:
             if found := len(unanswered) == 1:
                 self._answer(unanswered.pop(), Published.REFUSED, describe(error))
             self._suspects |= dict.fromkeys(unanswered)
@@ -330,6 +335,7 @@ class Publisher:
     def _on_ack(self, lane: _Lane, tag: int, multiple: bool) -> None:
         messages = lane.answered(tag, multiple)
         self._backoff.reset()
+        self.forbidden = ""
         for message in messages:
             self._answer(message, lane.outcome(message))
         if lane.asked:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
 from taskqueue.config import Settings
 from taskqueue.settings import AmqpSettings
+
+_CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
+"""Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Operator:
     def load(self, **keywords: Any) -> Settings:
         """Read the config anew; `keywords` are those of `config.load`."""
         path = str(self.config_path or config.DEFAULT_PATH)
-        return config.load(path, must_exist=self.config_path is not None, **keywords)
+        return config.load(path, **{"must_exist": self.config_path is not None, "environ": _environ(), **keywords})
 
     @cached_property
     def plugins(self) -> dict[str, plugins.Plugin]:
@@ -74,6 +79,12 @@ class Operator:
         broker.interrupts.at_once = True
         click.confirm(safe(question), abort=True, err=True)
         broker.interrupts.at_once = False
+
+
+def _environ() -> dict[str, str]:
+    """Ours, with the credential of a service that runs here, where we may read it: systemd gives it to units alone."""
+    given = (each for each in _CREDENTIALS if os.access(each / config.CREDENTIAL, os.R_OK))
+    return {**{config.CREDENTIALS_VARIABLE: str(each) for each in islice(given, 1)}, **os.environ}
 
 
 Function = Callable[..., Any]

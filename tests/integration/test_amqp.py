@@ -674,6 +674,30 @@ def test_a_publish_without_an_answer_holds_up_no_other(
     assert rig.publisher.unconfirmed == 0 and rig.downs == 0
 
 
+def test_what_is_settled_before_the_end_is_not_delivered_again(
+    rig: Rig, plain: PlainAmqp, broker: PrivateBroker, vhost: str
+) -> None:
+    """A quorum queue that is slow to take acks: the broker forgets those beyond 32 under way when a channel closes."""
+    rig.declare(QUORUM)
+    rig.fill("quorum", 100)
+    inbox = rig.consume(QUORUM, prefetch=100)
+    inbox.wait(100)
+    ended: list[bool] = []
+    inbox.consumer.cancel(lambda: ended.append(True))
+    rig.until(lambda: ended, "no more can come")
+    found = f'rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"quorum">>))'
+    broker.eval(f"{{ok, Q}} = {found}, ok = sys:suspend(amqqueue:get_pid(Q)).")
+    try:
+        for delivery in reversed(inbox.came):  # the worst order: none can be acked with those before it
+            inbox.settle(delivery)
+            rig.loop.turn(0)
+        rig.close()
+    finally:
+        broker.eval(f"{{ok, Q}} = {found}, ok = sys:resume(amqqueue:get_pid(Q)).")
+    wait_for(lambda: plain.consumers("quorum") == 0, 10, "the channel is gone")
+    assert plain.depth("quorum") == 0
+
+
 @pytest.mark.parametrize("bodies", [[3], [0], [39], [3, 4, 30], list(range(40))], ids=str)
 def test_what_the_broker_refuses_is_found_out_and_nothing_else_waits_for_it(
     make: Callable[[str], Rig], amqp_url: str, broker: PrivateBroker, plain: PlainAmqp, bodies: list[int]

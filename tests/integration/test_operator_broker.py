@@ -133,6 +133,8 @@ def test_what_a_user_may_not_is_refused_by_name(broker: PrivateBroker, vhost: st
             list(reading)
         with pytest.raises(BrokerRefused, match="queue new: 403"):
             limited.publish(Queue("new", {}), Properties(message_id="m"), b"")
+        with pytest.raises(BrokerRefused, match="no permission to publish: 403"):
+            limited.publish(PLAIN, Properties(message_id="m"), b"")
         assert limited.counts("plain") == Counts(1, 0), "the next question is answered"
     assert operator.counts("plain") == Counts(1, 0)
 
