@@ -151,7 +151,7 @@ class Listener:
         while backlog and self._workers.take(backlog[0]):
             backlog.popleft()
         self._limit.watch()
-        if backlog and self._hoard is None and self._settings.prefetch is None:
+        if self._runs and self._hoard is None and self._settings.prefetch is None:
             self._hoard = self._loop.call_later(_HOARD_S, self._check_hoard)
 
     def _reported(self, run: Run, report: Report, body: bytes) -> None:
@@ -214,13 +214,15 @@ class Listener:
     # -- prefetch
 
     def _check_hoard(self) -> None:
-        """All workers are busy with long tasks: what waits here behind them goes back for other hosts."""
+        """What stands behind a long task goes to other workers; where all are busy with such, back for other hosts."""
         self._hoard = None
-        if not self._backlog or self._draining:
+        if self._draining or not (self._backlog or self._workers.ahead):
             return
+        self._wait_first(self._workers.recall(_HOARD_S))
         idle_s = time.monotonic() - self._last_report
-        if idle_s < _HOARD_S or not self.connection.is_up or self.connection.blocked:
+        if not self._backlog or idle_s < _HOARD_S or not self.connection.is_up or self.connection.blocked:
             self._hoard = self._loop.call_later(_HOARD_S, self._check_hoard)
+            self._go_on()
             return
         self._workers.mean_s = max(self._workers.mean_s or 0.0, idle_s)
         self._consumer.set_prefetch(prefetch.least(self._settings))
@@ -307,7 +309,7 @@ class Listener:
             },
             "consuming": self._consumer.consuming,
             "prefetch": self._consumer.prefetch,
-            "waiting": len(self._backlog),
+            "waiting": len(self._backlog) + self._workers.ahead,
             "counts": {**self._attempts.counts, "restarts": self._restarts},
             "workers": self._workers.describe(),
         }

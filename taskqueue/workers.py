@@ -38,7 +38,7 @@ _LEAVE_S = 30.0
 class Worker:
     """One worker process and what it has in hand, oldest first."""
 
-    __slots__ = ("given", "leaving", "link", "other_end", "pid", "ready", "since")
+    __slots__ = ("given", "leaving", "link", "other_end", "pid", "ready", "since", "slow")
 
     def __init__(self, pid: int, link: Link, other_end: Link) -> None:
         self.pid = pid
@@ -47,6 +47,8 @@ class Worker:
         self.given: dict[int, Run] = {}
         self.ready = False
         self.leaving = False
+        self.slow = False
+        """What it runs lasts long: it is given nothing ahead."""
         self.since = time.time()
 
     @property
@@ -207,7 +209,9 @@ class Workers:
         depth = self._concurrency + self._ahead()
         if depth == self._concurrency:
             return None
-        candidates = (w for w in self._all.values() if w.ready and not w.leaving and len(w.given) < depth)
+        candidates = (
+            w for w in self._all.values() if w.ready and not w.leaving and not w.slow and len(w.given) < depth
+        )
         least = min(candidates, key=lambda worker: len(worker.given), default=None)
         return None if least is None or any(given.alone for given in least.given.values()) else least
 
@@ -227,6 +231,22 @@ class Workers:
             return []
         ahead = len(busiest.given) - self._concurrency
         return self._take_unread(busiest, limit=(ahead + 1) // 2) if ahead > 0 else []
+
+    @property
+    def ahead(self) -> int:
+        """How many workitems workers were given ahead of what they run."""
+        return sum(max(0, len(worker.given) - self._concurrency) for worker in self._all.values())
+
+    def recall(self, longer_s: float) -> list[Run]:
+        """What workers were given ahead, and have not read because what they run has lasted longer than that."""
+        now = time.monotonic()
+        taken: list[Run] = []
+        for worker in self._all.values():
+            oldest = next(iter(worker.given.values()), None)
+            if oldest is not None and oldest.started is not None and now - oldest.started >= longer_s:
+                worker.slow = True
+                taken += self._take_unread(worker, limit=None)
+        return taken
 
     def _take_unread(self, worker: Worker, limit: int | None) -> list[Run]:
         taken: list[Run] = []
@@ -278,6 +298,7 @@ class Workers:
                 raise ValueError("unknown packet")
 
     def _after(self, worker: Worker, run: Run, report: Report) -> None:
+        worker.slow = False
         seconds = report.runtime_ms / 1000
         self.mean_s = seconds if self.mean_s is None else self.mean_s + (seconds - self.mean_s) * 0.1
         now = time.monotonic()

@@ -54,6 +54,12 @@ def began(stage: Stage) -> list[str]:
     return [line.split()[0] for line in stage.output("began")]
 
 
+def waiting(stage: Stage) -> int:
+    """Workitems that the pool has, and none of its workers runs."""
+    count: int = stage.pool.group("sleeper")["generations"][-1]["waiting"]
+    return count
+
+
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_runs_once_past_the_consumer_timeout(
     stage: Stage, broker: PrivateBroker, vhost: str, impatient: None, queue_type: str
@@ -79,6 +85,21 @@ def test_runs_once_past_the_consumer_timeout(
     assert "cancelled the consumer" not in stage.pool.log
     assert stage.pool.stop() == 0
     assert "lease" not in broker.ctl("list_queues", "-q", "--no-table-headers", "-p", vhost, "name")
+
+
+def test_what_stands_behind_tasks_that_hang_goes_to_another_host(stage: Stage) -> None:
+    """Workers were given short ones ahead; then all of them hang. Nothing waits there for as long as they do."""
+    stage.site.install("sleeper", SLEEPER)
+    stage.configure(f"[sleeper]\nworkers: 2\nscratch: {stage.scratch}\n")
+    stage.start("sleeper")
+    bodies = ["short"] * 500 + ["3600"] * 2 + ["short"] * 500
+    stage.amqp.submit_many((f"sleeper {body}".encode(), {"message_id": f"{n}"}) for n, body in enumerate(bodies))
+    wait_for(lambda: began(stage) == ["500", "501"], 20, "both hang", otherwise=stage.pool.tail)
+    wait_for(lambda: waiting(stage) == 0, 5, "nothing stands behind them")
+    other = stage.another("workerpool", "other")
+    other.start()
+    wait_for(lambda: stage.amqp.depth("results") == 1000, 15, "all others are done", otherwise=other.tail)
+    assert "lease taken" not in stage.pool.log, "which would have taken longer"
 
 
 def test_runs_again_elsewhere_within_the_lease(stage: Stage) -> None:

@@ -245,6 +245,28 @@ def test_a_free_worker_takes_back_half_of_the_longest_queue(bench: Bench) -> Non
     assert [busy.take(), busy.take(), busy.take()][2] is None, "what was taken back is not there any more"
 
 
+def test_what_stands_behind_a_long_run_is_taken_back_and_nothing_is_put_there(bench: Bench) -> None:
+    slow = bench.add()
+    bench.short(slow)
+    quick = bench.add()
+    runs = bench.take(6)
+    slow.take()
+    quick.take()
+    assert bench.workers.ahead == 4 and bench.workers.recall(60.0) == []
+    for run in runs[1::2]:
+        run.started = None  # as if the other one's had begun just now
+    behind = bench.workers.recall(0.0)
+    assert behind == runs[2::2] and all(run.life.state is RunState.WAITING for run in behind)
+    assert bench.workers.ahead == 2
+    for run in behind:
+        assert bench.workers.take(run)
+    assert slow.take() is None, "its run lasts long: it is given nothing ahead"
+    slow.done(runtime_ms=0.1)
+    bench.turn()
+    bench.take(2)
+    assert slow.take() and slow.take(), "it is as others again"
+
+
 def test_what_a_busy_worker_has_read_is_not_stolen(bench: Bench) -> None:
     busy = bench.add()
     bench.short(busy)
