@@ -33,7 +33,10 @@ _END_S = 1.0
 
 
 class Leases:
-    """Renews the deliveries of `runs()`. `on_unknown(delivery)` gets what no run of ours waits for."""
+    """Renews the deliveries of `runs()`; `on_leased()` is called where one is the lease queue's from now on.
+
+    `on_unknown(delivery)` gets what no run of ours waits for.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Leases:
         amqp: AmqpSettings,
         *,
         runs: Callable[[], Iterable[Run]],
+        on_leased: Callable[[], None],
         on_unknown: Callable[[Delivery], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -52,6 +56,7 @@ class Leases:
         self._publisher = publisher
         self._queue = topology.lease(new_id(), worker_type, amqp)
         self._runs = runs
+        self._on_leased = on_leased
         self._on_unknown = on_unknown
         self._on_lost = on_lost
         self._consumer: Consumer | None = None
@@ -131,5 +136,6 @@ class Leases:
             if not run.leased:
                 run.leased = True
                 log.info("lease taken: task=%s queue=%s", run.message_id, self._queue.name)
+                self._on_leased()
         else:
             self._on_unknown(delivery)  # known to the settler, which keeps what has lost its delivery; or run anew

@@ -15,11 +15,12 @@ import time
 from collections import deque
 from typing import Any
 
-from taskqueue import kernel, link, prefetch, topology
+from taskqueue import kernel, link, topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.assignment import EXITS, FAILED, Report
 from taskqueue.attempts import Attempts
 from taskqueue.errors import ConfigError, LinkError
+from taskqueue.intake import Intake
 from taskqueue.lease import Leases
 from taskqueue.lifecycle import RunState
 from taskqueue.limits import TimeLimit
@@ -34,7 +35,6 @@ from taskqueue.workers import Death, Worker, Workers
 
 log = logging.getLogger(__name__)
 
-_ADAPT_S = 0.25
 _HOARD_S = 1.0
 """What waits here so long while every worker is busy goes back, for other hosts."""
 
@@ -58,7 +58,6 @@ class Listener:
         self._workers_are_gone = False
         self._was_ready = False
         self._hoard: Timer | None = None
-        self._adapted = 0.0
         self._last_report = time.monotonic()
         self._restarts = 0
         self.connection = Connection(
@@ -69,10 +68,8 @@ class Listener:
         self._settler = Settler(settings, amqp, results_ttl_s, self._declarer, self._publisher, self._done)
         self._attempts = Attempts(settings, self._settler, lambda run: self._wait_first([run]))
         queue = topology.worker(settings.worker_type, amqp)
-        self._consumer = Consumer(
-            self.connection, self._declarer, queue, prefetch.least(settings), self._delivered, self._deliveries_lost
-        )
-        self._consumer.pause()
+        self._consumer = Consumer(self.connection, self._declarer, queue, 1, self._delivered, self._deliveries_lost)
+        self._intake = Intake(settings, self._consumer, runs=self._runs.values, hands=lambda: self._workers.ready)
         self._leases = Leases(
             self.connection,
             self._declarer,
@@ -80,6 +77,7 @@ class Listener:
             settings.worker_type,
             amqp,
             runs=self._runs.values,
+            on_leased=self._intake.steer,
             on_unknown=self._delivered,
             on_lost=self._deliveries_lost,
         )
@@ -112,6 +110,7 @@ class Listener:
     def _delivered(self, delivery: Delivery) -> None:
         run = begin(delivery)
         if self._settler.reclaim(run) is not None:
+            self._intake.steer()
             return
         self._runs[run.number] = run
         if delivery.fault:
@@ -133,9 +132,12 @@ class Listener:
             else:
                 self._settler.lost(run, answers_lost=answers_lost)
         self._backlog = deque(run for run in self._backlog if run.delivery.held)
+        self._intake.steer()
 
     def _done(self, run: Run) -> None:
         self._runs.pop(run.number, None)
+        if run.leased:
+            self._intake.steer()
 
     # -- work out and reports in
 
@@ -157,9 +159,7 @@ class Listener:
     def _reported(self, run: Run, report: Report, body: bytes) -> None:
         self._last_report = time.monotonic()
         self._attempts.reported(run, report, body)
-        if self._last_report - self._adapted > _ADAPT_S:
-            self._adapted = self._last_report
-            self._consumer.set_prefetch(prefetch.adapted(self._settings, self._consumer.prefetch, self._workers.mean_s))
+        self._intake.adapt(self._workers.mean_s, self._last_report)
         self._go_on()
 
     # -- deaths
@@ -191,8 +191,7 @@ class Listener:
                 self._wait_first(death.suspects)
             if not death.ready and death.exit_code not in {0, FAILED}:
                 self._tell_pool(["failed", f"worker died before it was ready: {what}", self._workers.ready])
-        if self._workers.ready == 0 and not self._draining:
-            self._consumer.pause()
+        self._intake.steer()
         self._go_on()
 
     def _wait_first(self, runs: list[Run]) -> None:
@@ -225,7 +224,7 @@ class Listener:
             self._go_on()
             return
         self._workers.mean_s = max(self._workers.mean_s or 0.0, idle_s)
-        self._consumer.set_prefetch(prefetch.least(self._settings))
+        self._intake.shrink()
         log.info("handed back for other hosts: group=%s workitems=%d", self._settings.name, len(self._backlog))
         self._hand_back_all()
 
@@ -267,7 +266,7 @@ class Listener:
         self._tell_template(["ready", worker.pid])
         if self._draining:
             return
-        self._consumer.resume()
+        self._intake.steer()
         if not self._was_ready and self._workers.ready >= self._settings.workers:
             self._was_ready = True
             self._tell_pool(["ready"])
@@ -308,7 +307,7 @@ class Listener:
                 "trouble": self.connection.trouble,
             },
             "consuming": self._consumer.consuming,
-            "prefetch": self._consumer.prefetch,
+            "prefetch": self._intake.prefetch,
             "waiting": len(self._backlog) + self._workers.ahead,
             "counts": {**self._attempts.counts, "restarts": self._restarts},
             "workers": self._workers.describe(),

@@ -108,18 +108,25 @@ class Consumer:
 
     def set_prefetch(self, prefetch: int) -> None:
         """Have at most `prefetch` unsettled deliveries from now on."""
-        self.prefetch = prefetch
-        self._reconcile()
+        if self.prefetch != prefetch:
+            self.prefetch = prefetch
+            self._change()
 
     def pause(self) -> None:
         """Take no more deliveries until `resume`; those that are here stay."""
-        self._paused = True
-        self._reconcile()
+        if not self._paused:
+            self._paused = True
+            self._change()
 
     def resume(self) -> None:
         """Undo `pause`."""
-        self._paused = False
-        self._reconcile()
+        if self._paused:
+            self._paused = False
+            self._change()
+
+    def _change(self) -> None:
+        if self._wanted:  # after `cancel` there is nothing to change
+            self._reconcile()
 
     def cancel(self, done: Callable[[], None]) -> None:
         """Take no more deliveries for good; `done` once all that were under way have arrived."""

@@ -217,10 +217,11 @@ class Publisher:
             return
         unanswered = list(lane.pending.values()) if lane is not None else []
         found = False
-        by_broker = isinstance(error, pika.exceptions.ChannelClosedByBroker)
-        if by_broker and error.reply_code == _FORBIDDEN:
+        if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            pass
+        elif error.reply_code == _FORBIDDEN:
             self.forbidden = describe(error)
-        elif by_broker:
+        else:
             if found := len(unanswered) == 1:
                 self._answer(unanswered.pop(), Published.REFUSED, describe(error))
             self._suspects |= dict.fromkeys(unanswered)

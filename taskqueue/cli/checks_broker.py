@@ -18,8 +18,11 @@ from ipaddress import ip_address
 from taskqueue import topology
 from taskqueue.amqp import Published
 from taskqueue.cli.broker import Broker
+from taskqueue.cli.checks_host import POOL_SERVICE
 from taskqueue.cli.findings import Finding, ok, problem, warning
 from taskqueue.cli.management import Management
+from taskqueue.cli.pool import Pool
+from taskqueue.cli.show import span
 from taskqueue.config import Settings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.lease import LEASE_AFTER_S
@@ -168,7 +171,7 @@ def _alarms(broker: Broker, management: Management, takes_messages: bool) -> Ite
 
 
 def queues(
-    broker: Broker, settings: Settings, groups: Iterable[GroupSettings], management: Management
+    broker: Broker, settings: Settings, groups: Iterable[GroupSettings], management: Management, pool: Pool | None
 ) -> Iterator[Finding]:
     """Queues that are not as we would declare them, and what is to be done about those that nobody consumes."""
     amqp, groups = settings.amqp, tuple(groups)
@@ -195,7 +198,9 @@ def queues(
     if not different:
         exist = sum(found is not None for found in counts.values())
         yield ok("queues", f"{exist} exist, as we would declare them")
-    yield from _consumers(broker, [queue.name for queue in workers])
+    # a group that runs consumes, but for the time in which all its workers are at long tasks
+    here = {group.worker_type for group in pool.groups if group.state == "running"} if pool else ()
+    yield from _consumers(broker, [topology.WORKER_PREFIX + each for each in types if each not in here])
     yield from _dead(broker)
 
 
@@ -222,8 +227,8 @@ def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
         if found is not None and found.consumers:
             continue
         missing += 1
-        told = f"nobody consumes {name}; {_waiting(found.ready if found else 0)}"
-        advice = "systemctl start python-taskqueue-workerpool on a host that has the plugin; taskqueue plugins"
+        told = f"nobody takes from {name} at present; {_waiting(found.ready if found else 0)}"
+        advice = f"systemctl start {POOL_SERVICE} on a host that has the plugin; taskqueue status there"
         yield (problem if found is not None and found.ready else warning)("consumers", told, advice)
     if ingress is not None and ingress.consumers and not missing:
         yield ok("consumers", f"{ingress.consumers} of the queue {topology.INGRESS}, and some of each worker type")
@@ -231,6 +236,24 @@ def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
 
 def _waiting(ready: int) -> str:
     return f"{ready} workitem{' waits' if ready == 1 else 's wait'}"
+
+
+def stuck(broker: Broker, pool: Pool, groups: Iterable[GroupSettings]) -> Iterator[Finding]:
+    """Groups whose workers are all at something long that nothing ends, while others wait for them."""
+    endless = {group.name for group in groups if group.time_limit_s is None}
+    for group in pool.groups:
+        oldest = [min((task.since for task in worker.tasks), default=pool.now) for worker in group.workers]
+        long_s = pool.now - max(oldest, default=pool.now)
+        if group.name not in endless or long_s < LEASE_AFTER_S:
+            continue
+        found = broker.counts(topology.WORKER_PREFIX + group.worker_type)
+        if found is not None and found.ready:
+            yield warning(
+                "workers",
+                f"{group.name}: {_waiting(found.ready)}, and all its workers here have run the same for {span(long_s)}",
+                f"taskqueue status, why ID; if they hang, a time_limit for {group.name}, and systemctl reload "
+                f"{POOL_SERVICE}",
+            )
 
 
 def _dead(broker: Broker) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,13 @@ def workerpool(operator: Operator, socket: Path | None, groups_wanted: tuple[Gro
             yield problem("workerpool", str(error), f"systemctl start {POOL_SERVICE}; journalctl -u {POOL_SERVICE}")
         return
     yield from _of_pool(pool, {group.name for group in groups_wanted})
+
+
+def pool(operator: Operator, socket: Path | None) -> Pool | None:
+    """What the pool says of itself, for further checks; None where `workerpool` has told why not."""
+    with suppress(PoolUnavailable):
+        return operator.pool(socket)
+    return None
 
 
 def _of_pool(pool: Pool, names: set[str]) -> Iterator[Finding]:

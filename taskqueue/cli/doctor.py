@@ -10,6 +10,7 @@ import click
 from taskqueue.cli import checks_broker, checks_host
 from taskqueue.cli.findings import Finding, show_findings
 from taskqueue.cli.operator import Operator, operator_command, socket_option
+from taskqueue.cli.pool import Pool
 from taskqueue.config import Settings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError
 from taskqueue.settings import GroupSettings
@@ -42,17 +43,21 @@ def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
     yield from checks_host.clock()
     yield from checks_broker.hosts(settings.amqp)
     try:
-        yield from _look_at_broker(operator, settings, wanted)
+        yield from _look_at_broker(operator, settings, wanted, checks_host.pool(operator, socket))
     except (BrokerUnavailable, BrokerRefused, ConfigError) as error:
         yield checks_broker.connection(error)
 
 
-def _look_at_broker(operator: Operator, settings: Settings, wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
+def _look_at_broker(
+    operator: Operator, settings: Settings, wanted: tuple[GroupSettings, ...], pool: Pool | None
+) -> Iterator[Finding]:
     amqp = settings.amqp
     with operator.broker(amqp) as broker:
         management = operator.management(broker, amqp)
         yield from checks_broker.server(broker, amqp)
-        yield from checks_broker.queues(broker, settings, wanted, management)
+        yield from checks_broker.queues(broker, settings, wanted, management, pool)
+        if pool is not None:
+            yield from checks_broker.stuck(broker, pool, wanted)
         yield from checks_broker.consumer_timeout(broker, wanted)
         yield from checks_broker.clock(management)
     trouble: list[str] = []

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,11 @@ class Operator:
 
 def _environ() -> dict[str, str]:
     """Ours, with the credential of a service that runs here, where we may read it: systemd gives it to units alone."""
-    given = (each for each in _CREDENTIALS if os.access(each / config.CREDENTIAL, os.R_OK))
-    return {**{config.CREDENTIALS_VARIABLE: str(each) for each in islice(given, 1)}, **os.environ}
+    environ = dict(os.environ)
+    given = (str(each) for each in _CREDENTIALS if os.access(each / config.CREDENTIAL, os.R_OK))
+    if (directory := next(given, None)) is not None:
+        environ.setdefault(config.CREDENTIALS_VARIABLE, directory)
+    return environ
 
 
 Function = Callable[..., Any]

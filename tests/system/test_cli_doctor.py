@@ -27,6 +27,15 @@ ECHO = """
             return body
 """
 
+HANG = """
+    import time
+    from taskqueue.worker import BaseWorker
+
+    class Worker(BaseWorker):
+        def handle_task(self, body):
+            time.sleep(3600)
+"""
+
 Found = dict[str, list[dict[str, Any]]]
 
 
@@ -183,11 +192,27 @@ def test_queues_that_differ_and_what_waits_in_vain(broken: Stage) -> None:
     assert differs["found"].startswith("inequivalent arg 'x-") and "queue 'worker_echo'" in differs["found"]
     assert "rabbitmqctl delete_queue worker_echo" in differs["advice"]
     assert "no dispatcher runs; 0 workitems wait" in told(found, "consumers", "problem")
-    assert "nobody consumes worker_echo; 1 workitem waits" in told(found, "consumers", "problem")
-    assert told(found, "consumers", "warning") == "nobody consumes worker_broken; 0 workitems wait"
+    assert "nobody takes from worker_echo at present; 1 workitem waits" in told(found, "consumers", "problem")
+    assert told(found, "consumers", "warning") == "nobody takes from worker_broken at present; 0 workitems wait"
     assert told(found, "dead letters", "warning") == "1 in taskqueue_dead"
     assert [message.body for message in broken.amqp.take_many("worker_echo", 1)] == [b"waits"]
     assert not broken.amqp.exists("worker_broken"), "looking makes no queue"
+
+
+def test_workers_that_all_hang_while_others_wait(stage: Stage) -> None:
+    stage.site.install("hang", HANG)
+    stage.configure("[hang]\nworkers: 2\n")
+    stage.start("hang")
+    for number in range(5):
+        stage.amqp.submit("hang x", message_id=f"h{number}")
+    stage.pool.running_task("hang", "h0")
+    found = wait_for(lambda: doctor(stage, status=0).get("workers"), 60, "it is seen")
+    assert re.fullmatch(
+        r"hang: 3 workitems wait, and all its workers here have run the same for \d+s", found[0]["found"]
+    )
+    assert "handed back" not in stage.pool.log, "leases take room: what cannot run here is not taken"
+    stage.configure("[hang]\nworkers: 2\ntime_limit: 1h\n")
+    assert "workers" not in doctor(stage, status=0), "there is an end to it"
 
 
 def test_no_rights(broken: Stage, broker: PrivateBroker, vhost: str) -> None:

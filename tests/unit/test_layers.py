@@ -40,14 +40,15 @@ TIERS = (
     {"amqp"},
     {"run", "session"},
     {"workers", "settler", "lease"},
-    {"attempts", "limits"},
+    {"attempts", "limits", "intake"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
     {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters", "cli.private_broker"},
     {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator", "cli.editing"},
     {"cli.letters", "cli.overview", "cli.groups", "cli.findings", "cli.dev_site"},
-    {"cli.checks_host", "cli.checks_broker"},
+    {"cli.checks_host"},
+    {"cli.checks_broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
