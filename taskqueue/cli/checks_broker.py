@@ -231,7 +231,7 @@ def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
         advice = f"systemctl start {POOL_SERVICE} on a host that has the plugin; taskqueue status there"
         yield (problem if found is not None and found.ready else warning)("consumers", told, advice)
     if ingress is not None and ingress.consumers and not missing:
-        yield ok("consumers", f"{ingress.consumers} of the queue {topology.INGRESS}, and some of each worker type")
+        yield ok("consumers", f"{ingress.consumers} of the queue {topology.INGRESS}, and workers of each type")
 
 
 def _waiting(ready: int) -> str:

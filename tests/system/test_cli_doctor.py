@@ -84,7 +84,7 @@ def test_all_is_well(stage: Stage, vhost: str) -> None:
     assert f"virtual host {vhost}, user guest" in told(found, "connection", "ok")
     assert told(found, "version", "ok").startswith("RabbitMQ ")
     assert told(found, "queues", "ok").endswith("exist, as we would declare them")
-    assert told(found, "consumers", "ok") == "1 of the queue taskqueue, and some of each worker type"
+    assert told(found, "consumers", "ok") == "1 of the queue taskqueue, and workers of each type"
     assert "echo may run 7200 s; what runs longer than 20 s is leased" in told(found, "consumer_timeout", "ok")
     for check in ("rights", "alarms", "dead letters"):
         assert told(found, check, "ok"), check
