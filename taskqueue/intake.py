@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterable
 
 from taskqueue import prefetch
 from taskqueue.amqp import Consumer
+from taskqueue.loop import Loop, Timer
 from taskqueue.run import Run
 from taskqueue.settings import GroupSettings
 
 _ADAPT_S = 0.25
+_GRACE_S = 1.0
+"""Without a worker for so long, it takes no more. All may have died at once, to be replaced in milliseconds; and what
+RabbitMQ has not sent yet to a consumer that ends, it counts towards the delivery limit."""
 
 
 class Intake:
@@ -20,6 +24,7 @@ class Intake:
 
     def __init__(
         self,
+        loop: Loop,
         settings: GroupSettings,
         consumer: Consumer,
         *,
@@ -28,11 +33,13 @@ class Intake:
     ) -> None:
         self.prefetch = prefetch.least(settings)
         """Workitems that are wanted in hand."""
+        self._loop = loop
         self._settings = settings
         self._consumer = consumer
         self._runs = runs
         self._hands = hands
         self._adapted = 0.0
+        self._grace: Timer | None = None
         consumer.pause()
 
     def adapt(self, mean_s: float | None, now: float) -> None:
@@ -51,8 +58,15 @@ class Intake:
         """Take what there is room for. What was leased takes room, too, and the broker does not count it."""
         leased = sum(run.delivery.source is not self._consumer and run.delivery.held for run in self._runs())
         room = self.prefetch - leased
-        if room <= 0 or self._hands() == 0:
+        if room <= 0:
             self._consumer.pause()
-        else:
+        elif self._hands() > 0:
             self._consumer.set_prefetch(room)
             self._consumer.resume()
+        elif self._grace is None:
+            self._grace = self._loop.call_later(_GRACE_S, self._look_for_hands)
+
+    def _look_for_hands(self) -> None:
+        self._grace = None
+        if self._hands() == 0:
+            self._consumer.pause()

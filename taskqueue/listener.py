@@ -69,7 +69,7 @@ class Listener:
         self._attempts = Attempts(settings, self._settler, lambda run: self._wait_first([run]))
         queue = topology.worker(settings.worker_type, amqp)
         self._consumer = Consumer(self.connection, self._declarer, queue, 1, self._delivered, self._deliveries_lost)
-        self._intake = Intake(settings, self._consumer, runs=self._runs.values, hands=lambda: self._workers.ready)
+        self._intake = Intake(loop, settings, self._consumer, runs=self._runs.values, hands=lambda: self._workers.ready)
         self._leases = Leases(
             self.connection,
             self._declarer,

@@ -55,7 +55,7 @@ def busy(shared_stage: Stage) -> Stage:
     stage = shared_stage
     stage.site.install("nap", NAP)
     stage.site.install("broken", BROKEN)
-    stage.configure("[nap]\nworkers: 2\nprefetch: 1\n")
+    stage.configure("[nap]\nworkers: 2\nprefetch: 2\n")
     stage.start("nap")
     stage.amqp.submit(f"nap {stage.scratch}/never", message_id="long-one")
     stage.pool.running_task("nap", "long-one")
