@@ -561,7 +561,7 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(pika.exceptions.AMQPError):
+        if error is None:  # whatever was broken off, a farewell could wait for an answer that was read already
             self._connection.close()
 
     @property
