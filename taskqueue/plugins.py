@@ -39,7 +39,8 @@ def installed() -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     seen: set[str] = set()
     for distribution in distributions():
-        name = distribution.metadata["Name"]
+        metadata = distribution.metadata  # read and parsed at each access
+        name = metadata["Name"] if "Name" in metadata else ""
         if not name or name in seen:  # shadowed by an earlier directory of sys.path
             continue
         seen.add(name)
