@@ -40,6 +40,7 @@ class Group:
         self._last_trace: str | None = None
         self._loop = loop
         self._on_stopped = on_stopped
+        self._begun = False
         self._current: Generation | None = None
         self._upcoming: Generation | None = None
         self._retiring: list[Generation] = []
@@ -59,41 +60,21 @@ class Group:
 
     # -- wanted
 
-    def start(self) -> None:
-        """Start a generation of the blueprint; it takes over from the one that serves once it is ready."""
-        self._retry, self._retry_at = None, None
-        if self._current is None and self.life.state is not GroupState.STARTING:
-            self._move(GroupState.STARTING)
-        upcoming = Generation(
-            self._loop, self.blueprint, on_ready=self._ready, on_gone=self._gone, on_error=self._error
-        )
-        self._upcoming = upcoming
-        try:
-            upcoming.start()
-        except ConfigError as error:
-            self._upcoming = None
-            self._refuse(str(error))
-        except OSError as error:
-            # Half of it may run; it is gone when that half is reaped, or now.
-            upcoming.last_error = f"cannot start processes: {error.strerror}: {error.filename or ''}"
-            log.exception("group cannot start: group=%s", self.name)
-            upcoming.kill()
-            if not upcoming.pids:
-                self._gone(upcoming)
-
-    def replace(self, blueprint: Blueprint, stop_timeout_s: float) -> None:
-        """A reload: run by `blueprint` from now on, without a gap."""
+    def run(self, blueprint: Blueprint, stop_timeout_s: float) -> None:
+        """Run by `blueprint` from now on; what runs already is replaced without a gap, where that changes anything."""
         self.stop_timeout_s = stop_timeout_s
-        if blueprint == self.blueprint and self.life.state is not GroupState.REFUSED:
-            return
-        log.info("group changed, to be replaced: group=%s", self.name)
+        if self._begun:
+            if blueprint == self.blueprint and self.life.state is not GroupState.REFUSED:
+                return
+            log.info("group changed, to be replaced: group=%s", self.name)
+        self._begun = True
         self.blueprint = blueprint
         self._backoff.reset()
         self._cancel_retry()
         if self._upcoming is not None:
             self._retire(self._upcoming)
             self._upcoming = None
-        self.start()
+        self._start()
 
     def stop(self) -> None:
         """Finish what runs, up to the stop timeout, then end."""
@@ -159,16 +140,38 @@ class Group:
         lived_s = time.monotonic() - (generation.ready_at or time.monotonic())
         if lived_s >= _STEADY_S:
             self._backoff.reset()
-            self.start()
+            self._start()
             return
         wait_s = self._backoff.next_s()
-        self._retry = self._loop.call_later(wait_s, self.start)
+        self._retry = self._loop.call_later(wait_s, self._start)
         self._retry_at = time.time() + wait_s
         log.warning("group backs off: group=%s next_try_in=%.1fs", self.name, wait_s)
         if self._current is None:
             self._move(GroupState.BACKOFF)
 
     # -- helpers
+
+    def _start(self) -> None:
+        """Start a generation of the blueprint; it takes over from the one that serves once it is ready."""
+        self._retry, self._retry_at = None, None
+        if self._current is None and self.life.state is not GroupState.STARTING:
+            self._move(GroupState.STARTING)
+        upcoming = Generation(
+            self._loop, self.blueprint, on_ready=self._ready, on_gone=self._gone, on_error=self._error
+        )
+        self._upcoming = upcoming
+        try:
+            upcoming.start()
+        except ConfigError as error:
+            self._upcoming = None
+            self._refuse(str(error))
+        except OSError as error:
+            # Half of it may run; it is gone when that half is reaped, or now.
+            upcoming.last_error = f"cannot start processes: {error.strerror}: {error.filename or ''}"
+            log.exception("group cannot start: group=%s", self.name)
+            upcoming.kill()
+            if not upcoming.pids:
+                self._gone(upcoming)
 
     def _refuse(self, why: str) -> None:
         log.error("group not started: group=%s reason=%s", self.name, why)

@@ -49,6 +49,8 @@ class Workerpool:
         self._on_stopped = on_stopped
         self._groups: dict[str, Group] = {}
         self._ending: list[Group] = []
+        self._due: dict[str, Blueprint] = {}
+        """What groups are to be run by, and are not yet."""
         self._stopping = False
         self.stop_timeout_s = 0.0
         """Seconds from SIGTERM until what still runs is handed back, as the config said last."""
@@ -104,11 +106,17 @@ class Workerpool:
             self._ending.append(group)
             group.stop()
         for name, blueprint in wanted.items():
-            if name in self._groups:
-                self._groups[name].replace(blueprint, self.stop_timeout_s)
-            else:
+            if name not in self._groups:
                 self._groups[name] = Group(self._loop, blueprint, self.stop_timeout_s, self._group_stopped)
-                self._groups[name].start()
+        self._due = dict(wanted)
+        self._run_next()
+
+    def _run_next(self) -> None:
+        """One group in each turn of the loop: many at once would keep signals and `status` waiting for seconds."""
+        if self._due:
+            name = next(iter(self._due))
+            self._groups[name].run(self._due.pop(name), self.stop_timeout_s)
+            self._loop.call_soon(self._run_next)
 
     def reload(self) -> None:
         """Read config and plugins anew and replace what changed; a fault in the config changes nothing."""
@@ -158,6 +166,7 @@ class Workerpool:
         groups = list(self._groups.values())
         self._ending.extend(groups)
         self._groups.clear()
+        self._due.clear()
         for group in groups:
             group.stop()
         self._maybe_stopped()

@@ -76,6 +76,22 @@ def test_document(stage: Stage) -> None:
     assert pids <= processes.descendants(stage.pool.pid)
 
 
+def test_a_pool_that_starts_many_groups_answers_and_can_be_stopped(stage: Stage) -> None:
+    names = {f"nap{number}" for number in range(40)}
+    for name in names:
+        stage.site.install(name, NAP)
+    stage.configure("")
+    stage.pool.start()
+    wait_for(stage.pool.socket_path.exists, 20, "the pool listens", poll_s=0.001)
+
+    groups = stage.pool.status()["groups"]
+
+    assert {group["name"] for group in groups} == names
+    begun = [group["name"] for group in groups if group["generations"]]
+    assert 0 < len(begun) < len(names)  # it did not start them all first
+    assert stage.pool.stop(deadline_s=10.0) == 0
+
+
 def test_what_each_worker_runs_and_since_when(stage: Stage) -> None:
     stage.site.install("nap", NAP)
     stage.configure("[nap]\nworkers: 2\n")
