@@ -29,14 +29,18 @@ _class_name = type.__dict__["__name__"].__get__
 """The name of a class, whatever its metaclass says."""
 
 
-def make_worker(factory: Callable[[], Any], settings: GroupSettings) -> Any:
-    """Call a plugin's factory, or class, with the group's settings in force; raises `PluginError`."""
+def bind(settings: GroupSettings) -> None:
+    """Put a group's settings and logger in force for every worker that is made from now on: once in the template, so
+    that its workers share the memory."""
     api.BaseWorker._bound = (settings.name, effective(settings))
+    api.logger(settings.name)
+
+
+def make_worker(factory: Callable[[], Any], worker_type: str) -> Any:
+    """Call a plugin's factory, or class; raises `PluginError`."""
     made = factory()
-    if inspect.isclass(made) or not callable(getattr(made, "handle_task", None)):
-        raise PluginError(
-            f"the factory of {settings.worker_type} gave {made!r:.80}; expected a worker with handle_task"
-        )
+    if isinstance(made, type) or not callable(getattr(made, "handle_task", None)):
+        raise PluginError(f"the factory of {worker_type} gave {made!r:.80}; expected a worker with handle_task")
     return made
 
 

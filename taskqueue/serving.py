@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from os import _exit, fstat, getpid  # as they are before a plugin puts others in their place
-from pathlib import Path
 from typing import Any
 
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
@@ -76,9 +75,9 @@ class Surroundings:
     signals are blocked, the recursion limit; and no alarm that is still to come."""
 
     def __init__(self) -> None:
-        self._directory: Path | None = None
+        self._directory: str | None = None
         with suppress(OSError):
-            self._directory = Path.cwd()
+            self._directory = os.getcwd()  # noqa: PTH109 - a Path makes 60 KiB a worker's own
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -101,7 +100,7 @@ def serve(link: Link, factory: Callable[[], Callable[[], Any]], settings: GroupS
     title = f"worker {settings.name}"
     set_title(title)
     try:
-        made = make_worker(factory(), settings)
+        made = make_worker(factory(), settings.worker_type)
     except BaseException as error:
         return failed(line, error)
     if is_async(made):

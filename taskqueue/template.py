@@ -30,7 +30,7 @@ from taskqueue import cgroup, kernel, link, plugins, serving
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.backoff import Backoff
 from taskqueue.errors import LinkError
-from taskqueue.execution import trace_of
+from taskqueue.execution import bind, trace_of
 from taskqueue.link import Link
 from taskqueue.logs import setup_logging
 from taskqueue.loop import Loop
@@ -262,7 +262,6 @@ class Template:
             kernel.limit_descriptors(self._descriptors)
             kernel.mark(number)
             self._limit_memory(limited)
-            faulthandler.enable()
             status = serving.serve(theirs, self._factory, self._settings)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
@@ -318,6 +317,8 @@ def main() -> int:
     settings = group_from_json(group_json)
     setup_logging(logging_from_json(logging_json), f"taskqueue-worker[{settings.name}]", log_fd)
     set_title(f"template {settings.name}")
+    faulthandler.enable()  # here, and in every worker
+    bind(settings)
     load = partial(plugins.load, settings.worker_type, entry_value)
     if settings.preload:
         try:

@@ -36,7 +36,7 @@ from taskqueue import config, plugins
 from taskqueue.assignment import Assignment, Report
 from taskqueue.coroutines import run_async
 from taskqueue.errors import ConfigError, PluginError
-from taskqueue.execution import SoftLimit, is_async, make_worker, run_sync
+from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
 from taskqueue.message import error_body
 from taskqueue.serving import call
 from taskqueue.settings import GroupSettings
@@ -111,7 +111,8 @@ class Harness:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.callback(setattr, BaseWorker, "_bound", BaseWorker._bound)
-            self.worker = make_worker(self._factory, self.settings)
+            bind(self.settings)
+            self.worker = make_worker(self._factory, self.settings.worker_type)
             if is_async(self.worker):
                 self._loop = stack.enter_context(asyncio.Runner())
             self._call("setup")

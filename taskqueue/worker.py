@@ -72,6 +72,11 @@ class Task:
 _task: ContextVar[Task] = ContextVar("taskqueue_task")
 
 
+def logger(group: str) -> logging.Logger:
+    """What the workers of a group log to."""
+    return logging.getLogger(f"taskqueue.plugin.{group}")
+
+
 class _TaskLog(logging.LoggerAdapter[logging.Logger]):
     """Adds the id of the workitem to each line."""
 
@@ -98,7 +103,7 @@ class BaseWorker:
         """Give the instance its settings and log, whether or not `__init__` is overridden."""
         self = super().__new__(cls)
         group, self.settings = BaseWorker._bound
-        self.log = _TaskLog(logging.getLogger(f"taskqueue.plugin.{group}"))
+        self.log = _TaskLog(logger(group))
         return self
 
     @classmethod

@@ -18,7 +18,7 @@ from taskqueue import execution
 from taskqueue.assignment import Assignment, Report, checked
 from taskqueue.coroutines import run_async
 from taskqueue.errors import PluginError
-from taskqueue.execution import ERROR_LIMIT, TRACE_LIMIT, SoftLimit, make_worker, run_sync
+from taskqueue.execution import ERROR_LIMIT, TRACE_LIMIT, SoftLimit, bind, make_worker, run_sync
 from taskqueue.settings import GroupSettings
 from taskqueue.worker import BaseWorker, Reject, Retry, SoftTimeLimitExceeded
 
@@ -55,7 +55,8 @@ def run(
     class Worker(BaseWorker):
         handle_task = handler
 
-    made = make_worker(Worker.factory, settings)
+    bind(settings)
+    made = make_worker(Worker.factory, settings.worker_type)
     if inspect.iscoroutinefunction(handler):
         report, result = asyncio.run(run_async(made, assignment(content_type), body, settings))
     else:
@@ -315,7 +316,7 @@ def test_the_soft_limit_is_over_with_the_handler() -> None:
 
 def test_the_soft_limit_holds_whatever_was_done_to_sigalrm_before() -> None:
     limit = SoftLimit(0.03)
-    made = make_worker(type("Worker", (BaseWorker,), {"handle_task": lambda self, body: time.sleep(30)}), LIMITED)
+    made = make_worker(type("Worker", (BaseWorker,), {"handle_task": lambda self, body: time.sleep(30)}), "test")
     for undo in (
         lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}),
@@ -405,7 +406,7 @@ def test_an_async_handlers_own_cancellation_is_its_failure() -> None:
 @pytest.mark.parametrize("made", [None, object(), BaseWorker, 5])
 def test_a_factory_that_gives_no_worker(made: Any) -> None:
     with pytest.raises(PluginError, match="expected a worker"):
-        make_worker(lambda: made, GROUP)
+        make_worker(lambda: made, "test")
 
 
 def test_any_object_with_handle_task_will_do() -> None:
@@ -413,7 +414,7 @@ def test_any_object_with_handle_task_will_do() -> None:
         def handle_task(self, body: str) -> str:
             return body.upper()
 
-    made = make_worker(Duck, GROUP)
+    made = make_worker(Duck, "test")
     assert run_sync(made, assignment(), b"x", GROUP, SoftLimit(None))[1] == b"X"
 
 
@@ -422,4 +423,5 @@ def test_settings_are_there_before_init() -> None:
         def __init__(self) -> None:
             self.seen = self.settings["colour"]
 
-    assert make_worker(Worker, GROUP).seen == "red"
+    bind(GROUP)
+    assert make_worker(Worker, "test").seen == "red"
