@@ -39,8 +39,7 @@ def installed() -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     seen: set[str] = set()
     for distribution in distributions():
-        metadata = distribution.metadata  # read and parsed at each access
-        name = metadata["Name"] if "Name" in metadata else ""
+        name = next(iter(distribution.metadata.get_all("Name") or ()), "")
         if not name or name in seen:  # shadowed by an earlier directory of sys.path
             continue
         seen.add(name)
