@@ -7,6 +7,7 @@ nothing counted, at the end of its queue. What is copied is written here once, f
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -20,6 +21,8 @@ from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.message import Properties, clean, header, new_id
 from taskqueue.session import Session
 
+log = logging.getLogger(__name__)
+
 RETURNS_LIMIT = 10
 """So often a message may have gone back before it is renewed: half of RabbitMQ 4's default delivery limit, so that as
 many readers may still be killed in the middle."""
@@ -31,6 +34,8 @@ _SILENCE_S = 0.25
 _GLANCE_S = 0.02
 _STANDSTILL_S = 2.0
 """How often to look whether the queue has done what it was told, and how long where nothing moves any more."""
+_MANY = 100_000
+"""RabbitMQ takes seconds to take back so many, and minutes for a million: a person is told."""
 _BUSY_S = 300.0
 """A queue that says nothing for so long is given up."""
 
@@ -154,8 +159,11 @@ class Reading:
         self._wait(lambda: not self._renewing or self._ended, "copies are not confirmed")
         apart = None if self._ended else self._patient_count()
         if apart is not None:
+            returned = self._browser.unsettled
+            if returned >= _MANY:
+                log.warning("queue %s: the broker takes back %s messages; this may last", self.queue, f"{returned:,}")
             self._browser.give_back()
-            self._see_it_settled(apart.ready + self._browser.unsettled)
+            self._see_it_settled(apart.ready + returned)
         self._browser.close()
 
     def _more(self) -> bool:

@@ -234,6 +234,21 @@ def returned(plain: PlainAmqp, queue: str, count: int) -> dict[str, int]:
     return {message.properties.message_id: message.returned for message in plain.take_many(queue, count)}
 
 
+def test_who_waits_for_many_to_go_back_is_told(
+    amqp_url: str, plain: PlainAmqp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskqueue.cli.reading._MANY", 1000)
+    told: list[str] = []
+    with Broker(amqp_of(amqp_url), timeout_s=10, trouble=told.append) as operator:
+        fill(operator, QUORUM, 1000)
+        assert len(ids_in(operator, QUORUM.name)) == 1000
+        assert told == ["queue quorum: the broker takes back 1,000 messages; this may last"]
+        fill(operator, PLAIN, 999)
+        assert len(ids_in(operator, PLAIN.name)) == 999
+        assert len(told) == 1
+    assert plain.depth(QUORUM.name) == 1000
+
+
 def test_reading_again_and_again_loses_nothing(operator: Broker, plain: PlainAmqp) -> None:
     """More often than the delivery limit; to the end, or only the first; and each reading sees each message once."""
     ids = fill(operator, LIMITED, 250)
