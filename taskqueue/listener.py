@@ -26,7 +26,7 @@ from taskqueue.lifecycle import RunState
 from taskqueue.limits import TimeLimit
 from taskqueue.link import Link
 from taskqueue.logs import setup_logging
-from taskqueue.loop import Loop, Timer
+from taskqueue.loop import Loop, Timer, settle_in
 from taskqueue.run import Run, begin
 from taskqueue.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.settler import Settler
@@ -386,6 +386,7 @@ def main() -> int:
         pool.send(["failed", str(error), 0], wait=True)
         return 1
     listener.start()
+    settle_in()
     loop.start()
     return 0
 

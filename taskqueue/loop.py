@@ -8,6 +8,7 @@ what it wants to send during one turn and send it once.
 
 from __future__ import annotations
 
+import gc
 import heapq
 import logging
 import os
@@ -25,6 +26,8 @@ Handler = Callable[[int, int], None]
 """Called with the file descriptor and the events that happened."""
 
 _LONGEST_WAIT_S = 3600.0
+_YOUNG, _OLDER, _OLD = 10_000, 10, 10
+"""Thresholds of the collector: Python's own (700) has it look at what is in hand many times for each message."""
 
 
 class Timer:
@@ -181,6 +184,14 @@ class Loop:
             callback = self._signals.get(signum)
             if callback is not None:
                 callback()
+
+
+def settle_in() -> None:
+    """For a process that only passes messages on from now on: what it has it keeps, so the collector need not look at
+    it again, and looks for new cycles seldom. Never where a plugin's code runs: it may count on its own settings."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, _OLDER, _OLD)
 
 
 def _recorded_by_wakeup_fd(signum: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from taskqueue.cli.options import OK, Command, run
 from taskqueue.config import Settings
 from taskqueue.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError
-from taskqueue.loop import Loop
+from taskqueue.loop import Loop, settle_in
 from taskqueue.spawn import identity
 from taskqueue.title import set_title
 
@@ -43,6 +43,7 @@ def _serve(command: Command) -> int:
         daemon.notify("READY=1")
         daemon.feed_watchdog(loop)
         log.info("dispatcher started")
+        settle_in()
         loop.start()
         log.info("dispatcher stopped: dispatched=%d dead=%d", service.dispatched, service.dead)
     return OK
