@@ -160,10 +160,10 @@ class Dispatcher:
         """Publish to `queue`, declaring it first where it is not known to exist; settle when it is confirmed."""
         self._in_hand.add((delivery.source, delivery.epoch, delivery.tag))
         done = partial(self._published, delivery, queue, properties, body)
-        publish = partial(self._publisher.publish, queue.name, properties, body, done)
         if self._declarer.knows(queue.name):
-            publish()
+            self._publisher.publish(queue.name, properties, body, done)
         else:
+            publish = partial(self._publisher.publish, queue.name, properties, body, done)
             refused = None if queue.name == topology.DEAD else partial(self._refused, delivery, queue, properties, body)
             self._declarer.declare(queue, publish, refused)
 

@@ -9,7 +9,6 @@ unpickled. This module must never know what a packet is for.
 from __future__ import annotations
 
 import array
-import json
 import os
 import socket
 import struct
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from taskqueue import jsontext
 from taskqueue.errors import LinkError
 
 INLINE_LIMIT = 48 * 1024
@@ -181,6 +181,5 @@ def _from_json(value: dict[str, Any]) -> object:
     return value
 
 
-# Made once: `json.dumps` and `json.loads` with options make a coder for each call.
-_encode = json.JSONEncoder(default=_to_json, separators=(",", ":")).encode
-_decode = json.JSONDecoder(object_hook=_from_json).decode
+_encode = jsontext.writer(_to_json)
+_decode = jsontext.parser(object_hook=_from_json)

@@ -209,10 +209,10 @@ class Workers:
         depth = self._concurrency + self._ahead()
         if depth == self._concurrency:
             return None
-        candidates = (
-            w for w in self._all.values() if w.ready and not w.leaving and not w.slow and len(w.given) < depth
-        )
-        least = min(candidates, key=lambda worker: len(worker.given), default=None)
+        least: Worker | None = None
+        for worker in self._all.values():
+            if worker.ready and not worker.leaving and not worker.slow and len(worker.given) < depth:
+                depth, least = len(worker.given), worker
         return None if least is None or any(given.alone for given in least.given.values()) else least
 
     def _ahead(self) -> int:

@@ -16,6 +16,7 @@ from encodings.aliases import aliases
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from taskqueue import jsontext
 from taskqueue.errors import MalformedWorkitem
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
@@ -62,7 +63,8 @@ def route(body: bytes, content_type: str | None, content_encoding: str | None, h
         routed = _format(media)(body, charset)
         return Routed(worker_type(routed.worker_type), routed.body, routed.content_type or media)
     routed = _format(media)(body, charset)
-    return Routed(worker_type(routed.worker_type), routed.body, routed.content_type or content_type)
+    worker_type(routed.worker_type)
+    return routed if routed.content_type else Routed(routed.worker_type, routed.body, content_type)
 
 
 def worker_type(value: object) -> str:
@@ -153,8 +155,7 @@ def _no_constant(name: str) -> Any:
     raise MalformedWorkitem("malformed", f"not JSON: {name}")
 
 
-_strict = json.JSONDecoder(parse_constant=_no_constant).decode
-"""Made once: `json.loads` with options makes a decoder for each call."""
+_strict = jsontext.parser(parse_constant=_no_constant)
 
 
 def _text(body: bytes, charset: str | None) -> str:

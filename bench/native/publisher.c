@@ -54,6 +54,20 @@ static void look_in_table(struct template *template, const char *id, amqp_table_
     for (int index = 0; index < table.num_entries; index++) look_in_value(template, id, table.entries[index].value);
 }
 
+/* A quorum queue adds a header to what is got from it, which no client sends. */
+static void remove_delivery_count(amqp_basic_properties_t *properties) {
+    amqp_table_t *headers = &properties->headers;
+    int kept = 0;
+    if (!(properties->_flags & AMQP_BASIC_HEADERS_FLAG)) return;
+    for (int index = 0; index < headers->num_entries; index++) {
+        amqp_bytes_t key = headers->entries[index].key;
+        if (key.len != strlen("x-delivery-count") || memcmp(key.bytes, "x-delivery-count", key.len))
+            headers->entries[kept++] = headers->entries[index];
+    }
+    headers->num_entries = kept;
+    if (!kept) properties->_flags &= ~(amqp_flags_t)AMQP_BASIC_HEADERS_FLAG;
+}
+
 /* Takes one message from the queue and finds the id in it. */
 static void take(struct template *template, amqp_connection_state_t link, const char *queue, const char *id) {
     amqp_rpc_reply_t got = amqp_basic_get(link, CHANNEL, amqp_cstring_bytes(queue), true);
@@ -61,7 +75,8 @@ static void take(struct template *template, amqp_connection_state_t link, const 
     if (got.reply.id != AMQP_BASIC_GET_OK_METHOD) die("too few templates in %s", queue);
     check_reply(amqp_read_message(link, CHANNEL, &template->message, 0), "read");
 
-    const amqp_basic_properties_t *properties = &template->message.properties;
+    amqp_basic_properties_t *properties = &template->message.properties;
+    remove_delivery_count(properties);
     look_for(template, id, template->message.body);
     if (properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG) look_for(template, id, properties->message_id);
     if (properties->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) look_for(template, id, properties->correlation_id);

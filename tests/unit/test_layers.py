@@ -13,7 +13,7 @@ LINE_LIMIT = 400
 
 TIERS = (
     {"taskqueue", "errors"},
-    {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal"},
+    {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal", "jsontext"},
     {
         "sections",
         "lifecycle",
