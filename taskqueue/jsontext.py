@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from json.encoder import c_make_encoder, encode_basestring_ascii
+from json import encoder
 from typing import Any
+
+_c_encoder: Callable[..., Any] | None = getattr(encoder, "c_make_encoder", None)
+"""What `json.JSONEncoder` itself makes anew at each call; None where Python has it no more, or has no C."""
 
 
 def parser(**options: Any) -> Callable[[str], Any]:
     """`json.loads` with these options of `json.JSONDecoder`; raises what that raises."""
     decoder = json.JSONDecoder(**options)
-    scan, decode = decoder.scan_once, decoder.decode
+    scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once  # type: ignore[attr-defined]
+    decode = decoder.decode
 
     def parse(text: str) -> Any:
         try:
@@ -28,7 +32,7 @@ def parser(**options: Any) -> Callable[[str], Any]:
 
 def writer(default: Callable[[Any], Any]) -> Callable[[Any], str]:
     """`json.dumps` in the fewest characters, for what cannot contain itself; raises what that raises."""
-    if c_make_encoder is None:
+    if _c_encoder is None:
         return json.JSONEncoder(default=default, separators=(",", ":"), check_circular=False).encode
-    encode = c_make_encoder(None, default, encode_basestring_ascii, None, ":", ",", False, False, True)
+    encode = _c_encoder(None, default, encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
     return lambda value: "".join(encode(value, 0))

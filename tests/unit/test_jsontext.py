@@ -1,0 +1,63 @@
+"""What the coders of `jsontext` read, write and refuse is what `json` does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskqueue import jsontext
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+def upper(value: dict[str, Any]) -> object:
+    return {name.upper(): inner for name, inner in value.items()}
+
+
+def loud(value: object) -> object:
+    return f"!{value!r}"
+
+
+@given(value=VALUES, before=st.text(" \t\r\n"), behind=st.text(" \t\r\n"))
+def test_it_reads_what_json_reads(value: object, before: str, behind: str) -> None:
+    text = f"{before}{json.dumps(value)}{behind}"
+    assert jsontext.parser(object_hook=upper)(text) == json.loads(text, object_hook=upper)
+
+
+@pytest.mark.parametrize("text", ["", " ", "{", "[1,", "nul", "1 2", '{"a": 1}}', "\ufeff{}", "{'a': 1}", '"\n"'])
+def test_what_json_refuses_is_refused_with_its_words(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as theirs:
+        json.loads(text)
+    with pytest.raises(json.JSONDecodeError) as ours:
+        jsontext.parser(parse_constant=float)(text)
+    if not text.startswith("\ufeff"):  # of which json.loads itself says more
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_what_is_nested_too_deeply() -> None:
+    with pytest.raises(RecursionError):
+        jsontext.parser(parse_constant=float)("[" * 200_000)
+    nested: list[Any] = []
+    for _ in range(200_000):
+        nested = [nested]
+    with pytest.raises(RecursionError):
+        jsontext.writer(loud)(nested)
+
+
+@pytest.mark.parametrize("in_c", [True, False])
+@given(value=VALUES)
+def test_it_writes_what_json_writes(in_c: bool, value: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if not in_c:
+            patch.setattr(jsontext, "_c_encoder", None)
+        write = jsontext.writer(loud)
+    for each in (value, (value, b"bytes"), {"a": {1, 2}}):
+        assert write(each) == json.dumps(each, default=loud, separators=(",", ":"))
