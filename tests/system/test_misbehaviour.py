@@ -420,6 +420,11 @@ MUTE = """
     os._exit(0)
 """
 
+CRASH = """
+    import ctypes
+    ctypes.string_at(0)
+"""
+
 TEARDOWN = """
     import sys
     from taskqueue.worker import BaseWorker
@@ -467,7 +472,7 @@ def stage(shared_stage: Stage) -> Stage:
     site = shared_stage.site
     site.install("bad", source(SYNC, ALL, shared_stage.scratch))
     site.install("abad", source(ASYNC, ASYNC_CASES, shared_stage.scratch))
-    for worker_type, text in (("loud", LOUD), ("mute", MUTE), ("teardown", TEARDOWN)):
+    for worker_type, text in (("loud", LOUD), ("mute", MUTE), ("crash", CRASH), ("teardown", TEARDOWN)):
         site.install(worker_type, text)
     shared_stage.configure(CONFIG)
     shared_stage.start("bad", "abad", "loud", "teardown")
@@ -557,6 +562,14 @@ def test_a_plugin_that_is_loud_when_it_is_imported(stage: Stage) -> None:
 def test_a_plugin_that_ends_the_template_when_it_is_imported(stage: Stage) -> None:
     group = stage.pool.wait_state("mute", "backoff")
     assert "by themselves, with status 0" in group["last_error"]
+    assert helpers(stage, "bad"), "the others run"
+
+
+def test_a_plugin_that_crashes_when_it_is_imported(stage: Stage) -> None:
+    group = stage.pool.wait_state("crash", "backoff")
+    assert "template died: signal SIGSEGV" in group["last_error"]
+    stage.pool.logged("template output: group=crash .*Fatal Python error: Segmentation fault")
+    stage.pool.logged(r"template output: group=crash .*plugin_crash/worker\.py\", line 2 in <module>")
     assert helpers(stage, "bad"), "the others run"
 
 
