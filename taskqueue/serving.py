@@ -6,6 +6,7 @@ of its link is the only order to stop: it finishes what it has read, calls `tear
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
 from taskqueue.errors import LinkError
-from taskqueue.execution import SoftLimit, is_async, make_worker, run_sync, trace_of
+from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync, trace_of
 from taskqueue.link import Link, Packet
 from taskqueue.message import shorten
 from taskqueue.settings import GroupSettings
@@ -94,8 +95,15 @@ class Surroundings:
                 os.chdir(self._directory)
 
 
+def prepare(settings: GroupSettings) -> None:
+    """To be called before a plugin is imported, in the process that serves, or that forks those that do: what is made
+    before a fork is shared by all workers."""
+    faulthandler.enable()
+    bind(settings)
+
+
 def serve(link: Link, factory: Callable[[], Callable[[], Any]], settings: GroupSettings) -> int:
-    """Be a worker until the link ends; gives the exit status. `factory()` gives the plugin's factory."""
+    """Be a worker until the link ends, after `prepare`; gives the exit status. `factory()` gives the plugin's own."""
     line = Line(link)
     title = f"worker {settings.name}"
     set_title(title)

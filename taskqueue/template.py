@@ -7,7 +7,6 @@ it kills its workers and ends.
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import logging
 import os
@@ -30,7 +29,7 @@ from taskqueue import cgroup, kernel, link, plugins, serving
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.backoff import Backoff
 from taskqueue.errors import LinkError
-from taskqueue.execution import bind, trace_of
+from taskqueue.execution import trace_of
 from taskqueue.link import Link
 from taskqueue.logs import setup_logging
 from taskqueue.loop import Loop
@@ -317,8 +316,7 @@ def main() -> int:
     settings = group_from_json(group_json)
     setup_logging(logging_from_json(logging_json), f"taskqueue-worker[{settings.name}]", log_fd)
     set_title(f"template {settings.name}")
-    faulthandler.enable()  # here, and in every worker
-    bind(settings)
+    serving.prepare(settings)
     load = partial(plugins.load, settings.worker_type, entry_value)
     if settings.preload:
         try:

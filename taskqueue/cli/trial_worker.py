@@ -5,7 +5,6 @@ It runs as the group's user, has no credentials, and must never speak AMQP.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import resource
 import signal
@@ -30,7 +29,7 @@ def main() -> int:
     _, group, entry_value = packet.head
     settings = group_from_json(group)
     setup_logging(LoggingSettings("INFO", "stderr", "text"), f"taskqueue-worker[{settings.name}]", 2)
-    faulthandler.enable()
+    serving.prepare(settings)
     try:
         loaded = plugins.load(settings.worker_type, entry_value)
     except BaseException as error:

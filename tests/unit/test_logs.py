@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import logging
@@ -32,9 +31,6 @@ def own_root() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     root.handlers = []
     yield
-    for handler in root.handlers:
-        with contextlib.suppress(OSError):  # what it could not write by now
-            handler.close()
     root.handlers, root.level = handlers, level
     logging.captureWarnings(False)
 
