@@ -124,6 +124,7 @@ class Listener:
 
     def _deliveries_lost(self) -> None:
         answers_lost = not self.connection.is_up
+        self._wait_first(self._workers.unread())  # the broker has them: others may run them
         for run in list(self._runs.values()):
             if run.delivery.held:
                 continue

@@ -248,6 +248,10 @@ class Workers:
                 taken += self._take_unread(worker, limit=None)
         return taken
 
+    def unread(self) -> list[Run]:
+        """Take back all that no worker has read."""
+        return [run for worker in self._all.values() for run in self._take_unread(worker, limit=None)]
+
     def _take_unread(self, worker: Worker, limit: int | None) -> list[Run]:
         taken: list[Run] = []
         while limit is None or len(taken) < limit:
@@ -261,6 +265,8 @@ class Workers:
             run.started = None
             run.life.move(RunState.WAITING)
             taken.append(run)
+        if taken and len(worker.given) < self._concurrency and worker.ready and not worker.leaving:
+            self._free[worker.pid] = worker  # it had not even read the first
         return taken
 
     # -- reports

@@ -10,9 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
+import pika
 import pytest
 
 import processes
+from broker import PrivateBroker
 from daemons import URL_VARIABLE, Stage
 from plain_amqp import Message
 from waiting import wait_for
@@ -137,6 +139,44 @@ def test_what_a_killed_worker_ran_is_run_again(boss: Stage) -> None:
     (line,) = boss.pool.logged("worker died")
     assert all(word in line for word in (f"pid={pid}", "signal SIGKILL", "group=boss", "again"))
     assert boss.output("runs") == ["again", "again"]
+
+
+def test_what_no_worker_has_read_when_the_connection_ends_is_the_brokers(
+    stage: Stage, broker: PrivateBroker, vhost: str, amqp_url: str
+) -> None:
+    """Another host gets it, and it is not run here, too."""
+    install(stage)
+    stage.configure("[boss]\nworkers: 1\nprefetch: 20\n")
+    stage.start("boss")
+    for number in range(20):  # that last no time: more are given to the worker ahead
+        stage.amqp.submit("boss nap", message_id=f"before{number}")
+    stage.amqp.take_many("results", 20)
+    stage.amqp.submit("boss nap 4", message_id="long")
+    stage.pool.running_task("boss", "long")
+    behind = {f"behind{number}" for number in range(10)}
+    for each in sorted(behind):
+        stage.amqp.submit("boss nap", message_id=each)
+    wait_for(lambda: stage.pool.group("boss")["generations"][-1].get("waiting") == 10, 10, "all are there")
+    other = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    channel = other.channel()
+    found: set[str] = set()
+    channel.basic_consume("worker_boss", lambda *delivery: found.add(delivery[2].message_id))
+
+    broker.eval(
+        '[rabbit_networking:close_connection(Pid, "test") || Pid <- rabbit_networking:connections(),'
+        f' [{{vhost, <<"{vhost}">>}}, {{client_properties, Of}}]'
+        " <- [rabbit_networking:connection_info(Pid, [vhost, client_properties])],"
+        ' {<<"connection_name">>, _, <<"taskqueue-listener", _/binary>>} <- Of].'
+    )
+
+    wait_for(lambda: other.process_data_events(0.1) or len(found - {"long"}) >= 5, 10, "another host has some of them")
+    wait_for(lambda: stage.pool.group("boss")["generations"][-1]["workers"][0]["tasks"] == [], 20, "long has ended")
+    run_here = set(stage.output("runs"))
+    assert "long" in run_here and not run_here & found - {"long"}
+    other.close()
+    rest = stage.amqp.take_many("results", 11)
+    assert {message.properties.message_id for message in rest} == behind | {"long"}
+    assert len(stage.output("runs")) == 20 + 11
 
 
 @pytest.mark.parametrize(

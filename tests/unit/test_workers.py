@@ -267,6 +267,23 @@ def test_what_stands_behind_a_long_run_is_taken_back_and_nothing_is_put_there(be
     assert slow.take() and slow.take(), "it is as others again"
 
 
+def test_all_that_was_not_read_is_taken_back(bench: Bench) -> None:
+    reads, sleeps = bench.add(), bench.add()
+    bench.short(reads)
+    runs = bench.take(6)
+    reads.take()
+    back = bench.workers.unread()
+    assert {*back} == {*runs} - {runs[1]} and all(run.started is None for run in back)
+    assert sleeps.take() is None, "it has not even read the first"
+
+
+def test_a_worker_that_has_not_read_what_was_taken_back_is_free(bench: Bench) -> None:
+    sleeps = bench.add()
+    (run,) = bench.take()
+    assert bench.workers.recall(0.0) == [run]
+    assert bench.workers.take(run) and sleeps.take() is not None
+
+
 def test_what_a_busy_worker_has_read_is_not_stolen(bench: Bench) -> None:
     busy = bench.add()
     bench.short(busy)
