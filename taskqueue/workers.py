@@ -206,13 +206,13 @@ class Workers:
             return next((worker for worker in self._free.values() if not worker.given), None)
         if self._free:
             return next(iter(self._free.values()))
-        depth = self._concurrency + self._ahead()
-        if depth == self._concurrency:
+        fewest = self._concurrency + self._ahead()
+        if fewest == self._concurrency:
             return None
         least: Worker | None = None
         for worker in self._all.values():
-            if worker.ready and not worker.leaving and not worker.slow and len(worker.given) < depth:
-                depth, least = len(worker.given), worker
+            if worker.ready and not worker.leaving and not worker.slow and len(worker.given) < fewest:
+                fewest, least = len(worker.given), worker
         return None if least is None or any(given.alone for given in least.given.values()) else least
 
     def _ahead(self) -> int:

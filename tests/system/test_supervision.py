@@ -151,7 +151,7 @@ def test_what_no_worker_has_read_when_the_connection_ends_is_the_brokers(
     for number in range(20):  # that last no time: more are given to the worker ahead
         stage.amqp.submit("boss nap", message_id=f"before{number}")
     stage.amqp.take_many("results", 20)
-    stage.amqp.submit("boss nap 4", message_id="long")
+    stage.amqp.submit("boss nap 8", message_id="long")
     stage.pool.running_task("boss", "long")
     behind = {f"behind{number}" for number in range(10)}
     for each in sorted(behind):
