@@ -22,8 +22,8 @@ from lockfile import LockFailed, LockTimeout
 
 from taskqueue import __version__, journal
 from taskqueue.errors import DaemonError
+from taskqueue.foundation.loop import Loop
 from taskqueue.logs import setup_logging
-from taskqueue.loop import Loop
 from taskqueue.settings import LoggingSettings
 from taskqueue.spawn import Identity
 

@@ -17,7 +17,7 @@ from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
 from taskqueue.config import Settings
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from taskqueue.message import (
     DELAY_TARGET,
     WORKER_TYPE,

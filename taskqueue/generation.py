@@ -20,9 +20,9 @@ from typing import Any
 from taskqueue import cgroup, kernel, link
 from taskqueue.assignment import FAILED
 from taskqueue.errors import LinkError
-from taskqueue.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
+from taskqueue.foundation.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.link import Link
-from taskqueue.loop import Loop, Timer
 from taskqueue.output import Allowance, Output
 from taskqueue.plugins import Plugin
 from taskqueue.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json

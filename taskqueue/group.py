@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from taskqueue.backoff import Backoff
 from taskqueue.errors import ConfigError
+from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.lifecycle import GROUP_MOVES, GroupState, Lifecycle
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.generation import Blueprint, Generation
-from taskqueue.lifecycle import GROUP_MOVES, GroupState, Lifecycle
-from taskqueue.loop import Loop, Timer
 
 log = logging.getLogger(__name__)
 

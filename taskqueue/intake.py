@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from taskqueue import prefetch
 from taskqueue.amqp import Consumer
-from taskqueue.loop import Loop, Timer
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.run import Run
 from taskqueue.settings import GroupSettings
 

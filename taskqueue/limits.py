@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from taskqueue.loop import Loop, Timer
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.workers import Worker, Workers
 
 

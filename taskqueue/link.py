@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from taskqueue import jsontext
 from taskqueue.errors import LinkError
+from taskqueue.foundation import jsontext
 
 INLINE_LIMIT = 48 * 1024
 """Bytes of a packet; above it goes a memfd. Far below the socket buffer (212,992 by default), so that several fit."""

@@ -20,13 +20,13 @@ from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.assignment import EXITS, FAILED, Report
 from taskqueue.attempts import Attempts
 from taskqueue.errors import ConfigError, LinkError
+from taskqueue.foundation.lifecycle import RunState
+from taskqueue.foundation.loop import Loop, Timer, settle_in
 from taskqueue.intake import Intake
 from taskqueue.lease import Leases
-from taskqueue.lifecycle import RunState
 from taskqueue.limits import TimeLimit
 from taskqueue.link import Link
 from taskqueue.logs import setup_logging
-from taskqueue.loop import Loop, Timer, settle_in
 from taskqueue.run import Run, begin
 from taskqueue.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.settler import Settler

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from taskqueue.loop import Loop, Timer
+from taskqueue.foundation.loop import Loop, Timer
 
 LINE_LIMIT = 4096
 """Bytes of a line; a longer one is logged in pieces."""

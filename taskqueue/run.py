@@ -8,7 +8,7 @@ from itertools import count
 from typing import NamedTuple
 
 from taskqueue.amqp import Delivery
-from taskqueue.lifecycle import RUN_MOVES, Lifecycle, RunState
+from taskqueue.foundation.lifecycle import RUN_MOVES, Lifecycle, RunState
 from taskqueue.message import Properties, attempts, new_id
 from taskqueue.topology import Queue
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from taskqueue.amqp import Connection, Declarer, Published, Publisher
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, WorkitemRefused
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from taskqueue.message import Properties
 from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from taskqueue import topology
 from taskqueue.amqp import Declarer, Published, Publisher
 from taskqueue.assignment import RESULT_LIMIT
-from taskqueue.backoff import delay_s
-from taskqueue.lifecycle import RunState
+from taskqueue.foundation.backoff import delay_s
+from taskqueue.foundation.lifecycle import RunState
 from taskqueue.message import (
     DeadReason,
     Outcome,

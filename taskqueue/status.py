@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.errors import DaemonError
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 
 log = logging.getLogger(__name__)
 

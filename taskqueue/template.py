@@ -27,12 +27,12 @@ from typing import Any
 
 from taskqueue import cgroup, kernel, link, plugins, serving
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
-from taskqueue.backoff import Backoff
 from taskqueue.errors import LinkError
 from taskqueue.execution import trace_of
+from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.loop import Loop
 from taskqueue.link import Link
 from taskqueue.logs import setup_logging
-from taskqueue.loop import Loop
 from taskqueue.message import shorten
 from taskqueue.output import Allowance, Output
 from taskqueue.settings import GroupSettings, group_from_json, logging_from_json

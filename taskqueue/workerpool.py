@@ -17,9 +17,9 @@ from typing import Any
 from taskqueue import __version__, cgroup, kernel, plugins
 from taskqueue.config import Settings
 from taskqueue.errors import ConfigError
+from taskqueue.foundation.loop import Loop
 from taskqueue.generation import Blueprint
 from taskqueue.group import Group
-from taskqueue.loop import Loop
 from taskqueue.settings import LoggingSettings
 from taskqueue.spawn import SERVICE_USER
 from taskqueue.status import Answer, StatusSocket

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from taskqueue.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
 from taskqueue.errors import LinkError
-from taskqueue.lifecycle import RunState
+from taskqueue.foundation.lifecycle import RunState
+from taskqueue.foundation.loop import Loop
 from taskqueue.link import Link, Packet, adopt
-from taskqueue.loop import Loop
 from taskqueue.message import shorten
 from taskqueue.run import Run
 from taskqueue.settings import GroupSettings

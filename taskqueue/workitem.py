@@ -16,8 +16,8 @@ from encodings.aliases import aliases
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from taskqueue import jsontext
 from taskqueue.errors import MalformedWorkitem
+from taskqueue.foundation import jsontext
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 FORMATS_GROUP = "taskqueue.workitems"

@@ -20,9 +20,9 @@ from pika import spec
 from taskqueue import __version__
 from taskqueue.amqp import frames
 from taskqueue.amqp.wire import describe, header_frame, is_refusal, to_pika
-from taskqueue.backoff import Backoff
 from taskqueue.errors import ConfigError
-from taskqueue.loop import Loop, Timer
+from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.message import Properties
 from taskqueue.settings import AmqpSettings
 

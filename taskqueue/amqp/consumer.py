@@ -22,8 +22,8 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.declarer import Declarer
 from taskqueue.amqp.frames import Message
 from taskqueue.amqp.wire import Delivery, describe, from_pika
-from taskqueue.backoff import Backoff, patience_s
-from taskqueue.loop import Timer
+from taskqueue.foundation.backoff import Backoff, patience_s
+from taskqueue.foundation.loop import Timer
 from taskqueue.topology import Queue
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
-from taskqueue.backoff import Backoff
-from taskqueue.loop import Timer
+from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.loop import Timer
 from taskqueue.topology import Queue
 
 log = logging.getLogger(__name__)

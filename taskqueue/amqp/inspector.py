@@ -18,7 +18,7 @@ import pika.exceptions
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
-from taskqueue.loop import Timer
+from taskqueue.foundation.loop import Timer
 from taskqueue.topology import Queue
 
 _ANSWER_S = 10.0

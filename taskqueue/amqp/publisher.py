@@ -25,8 +25,8 @@ import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
-from taskqueue.backoff import Backoff, patience_s
-from taskqueue.loop import Timer
+from taskqueue.foundation.backoff import Backoff, patience_s
+from taskqueue.foundation.loop import Timer
 from taskqueue.message import Properties
 
 log = logging.getLogger(__name__)

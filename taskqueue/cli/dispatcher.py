@@ -12,7 +12,7 @@ from taskqueue.cli.options import OK, Command, run
 from taskqueue.config import Settings
 from taskqueue.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError
-from taskqueue.loop import Loop, settle_in
+from taskqueue.foundation.loop import Loop, settle_in
 from taskqueue.spawn import identity
 from taskqueue.title import set_title
 

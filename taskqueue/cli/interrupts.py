@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 
 
 class Interrupts:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from taskqueue import daemon
 from taskqueue.cli.options import OK, Command, run
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from taskqueue.workerpool import Workerpool
 
 NAME = "taskqueue-workerpool"

@@ -17,7 +17,7 @@ from plain_amqp import PlainAmqp
 from proxy import Proxy
 from taskqueue import config
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from taskqueue.message import Properties
 from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue

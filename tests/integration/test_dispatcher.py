@@ -22,7 +22,7 @@ from plain_amqp import Message, PlainAmqp
 from proxy import Proxy
 from taskqueue import config
 from taskqueue.dispatcher import Dispatcher
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from turning import turn_until
 from waiting import wait_for
 

@@ -1,4 +1,4 @@
-"""Turning a `taskqueue.loop.Loop` in the test's own thread until a fact, with a deadline."""
+"""Turning a `taskqueue.foundation.loop.Loop` in the test's own thread until a fact, with a deadline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 
 T = TypeVar("T")
 

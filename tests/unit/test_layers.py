@@ -12,12 +12,22 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors"},
-    {"kernel", "cgroup", "title", "settings", "assignment", "loop", "inifile", "journal", "jsontext"},
+    {"taskqueue", "errors", "foundation"},
+    {
+        "kernel",
+        "cgroup",
+        "title",
+        "settings",
+        "assignment",
+        "foundation.loop",
+        "inifile",
+        "journal",
+        "foundation.jsontext",
+    },
     {
         "sections",
-        "lifecycle",
-        "backoff",
+        "foundation.lifecycle",
+        "foundation.backoff",
         "workitem",
         "kinds",
         "prefetch",

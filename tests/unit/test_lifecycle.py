@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskqueue.errors import IllegalMove, TaskqueueError
-from taskqueue.lifecycle import (
+from taskqueue.foundation.lifecycle import (
     GENERATION_MOVES,
     GROUP_MOVES,
     RUN_MOVES,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 
 DEADLINE_S = 5.0
 

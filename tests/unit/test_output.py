@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from taskqueue import output
-from taskqueue.loop import Loop
+from taskqueue.foundation.loop import Loop
 from taskqueue.output import LINE_LIMIT, Allowance, Output
 
 

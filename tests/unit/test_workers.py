@@ -18,9 +18,9 @@ import pytest
 from taskqueue import kernel, link, workers
 from taskqueue.amqp import Delivery
 from taskqueue.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
-from taskqueue.lifecycle import RunState
+from taskqueue.foundation.lifecycle import RunState
+from taskqueue.foundation.loop import Loop
 from taskqueue.link import Link
-from taskqueue.loop import Loop
 from taskqueue.message import Properties
 from taskqueue.run import Run, begin
 from taskqueue.settings import GroupSettings
