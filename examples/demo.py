@@ -40,8 +40,8 @@ import pika  # noqa: E402
 import pika.exceptions  # noqa: E402
 
 from broker import BrokerError, PrivateBroker  # noqa: E402
-from taskqueue import kernel  # noqa: E402
-from taskqueue.spawn import Identity, identity  # noqa: E402
+from taskqueue.host import kernel  # noqa: E402
+from taskqueue.host.spawn import Identity, identity  # noqa: E402
 
 PLUGINS = ("taskqueue-primes", "taskqueue-probe")
 CONFIG = """\

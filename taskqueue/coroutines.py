@@ -15,10 +15,10 @@ from typing import Any
 from taskqueue import worker as api
 from taskqueue.assignment import MEMORY, Assignment, Report
 from taskqueue.execution import failure, success, task
+from taskqueue.host.title import set_title
 from taskqueue.link import Packet
 from taskqueue.serving import Line, Surroundings, call, failed, tell
 from taskqueue.settings import GroupSettings
-from taskqueue.title import set_title
 from taskqueue.workitem import decode
 
 _LEFT_S = 1.0

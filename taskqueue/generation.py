@@ -17,16 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taskqueue import cgroup, kernel, link
+from taskqueue import link
 from taskqueue.assignment import FAILED
 from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
+from taskqueue.host import cgroup, kernel
+from taskqueue.host.output import Allowance, Output
+from taskqueue.host.spawn import Identity, identity, spawn
 from taskqueue.link import Link
-from taskqueue.output import Allowance, Output
 from taskqueue.plugins import Plugin
 from taskqueue.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json
-from taskqueue.spawn import Identity, identity, spawn
 
 log = logging.getLogger(__name__)
 

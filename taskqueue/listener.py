@@ -15,22 +15,23 @@ import time
 from collections import deque
 from typing import Any
 
-from taskqueue import kernel, link, topology
+from taskqueue import link, topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.assignment import EXITS, FAILED, Report
 from taskqueue.attempts import Attempts
 from taskqueue.errors import ConfigError, LinkError
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop, Timer, settle_in
+from taskqueue.host import kernel
+from taskqueue.host.logs import setup_logging
+from taskqueue.host.title import set_title
 from taskqueue.intake import Intake
 from taskqueue.lease import Leases
 from taskqueue.limits import TimeLimit
 from taskqueue.link import Link
-from taskqueue.logs import setup_logging
 from taskqueue.run import Run, begin
 from taskqueue.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.settler import Settler
-from taskqueue.title import set_title
 from taskqueue.workers import Death, Worker, Workers
 
 log = logging.getLogger(__name__)

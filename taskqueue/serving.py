@@ -18,10 +18,10 @@ from typing import Any
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
 from taskqueue.errors import LinkError
 from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync, trace_of
+from taskqueue.host.title import set_title
 from taskqueue.link import Link, Packet
 from taskqueue.message import shorten
 from taskqueue.settings import GroupSettings
-from taskqueue.title import set_title
 
 
 class Line:

@@ -25,18 +25,19 @@ from os import _exit  # as it is before a plugin puts another in its place
 from pathlib import Path
 from typing import Any
 
-from taskqueue import cgroup, kernel, link, plugins, serving
+from taskqueue import link, plugins, serving
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.errors import LinkError
 from taskqueue.execution import trace_of
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Loop
+from taskqueue.host import cgroup, kernel
+from taskqueue.host.logs import setup_logging
+from taskqueue.host.output import Allowance, Output
+from taskqueue.host.title import set_title
 from taskqueue.link import Link
-from taskqueue.logs import setup_logging
 from taskqueue.message import shorten
-from taskqueue.output import Allowance, Output
 from taskqueue.settings import GroupSettings, group_from_json, logging_from_json
-from taskqueue.title import set_title
 
 log = logging.getLogger(__name__)
 

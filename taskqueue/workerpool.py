@@ -14,16 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from taskqueue import __version__, cgroup, kernel, plugins
+from taskqueue import __version__, plugins
 from taskqueue.config import Settings
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop
 from taskqueue.generation import Blueprint
 from taskqueue.group import Group
+from taskqueue.host import cgroup, kernel
+from taskqueue.host.spawn import SERVICE_USER
+from taskqueue.host.title import set_title
 from taskqueue.settings import LoggingSettings
-from taskqueue.spawn import SERVICE_USER
 from taskqueue.status import Answer, StatusSocket
-from taskqueue.title import set_title
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from taskqueue.cli.pool import Group, Pool
 from taskqueue.cli.trial import Trial
 from taskqueue.config import DEFAULT_PATH, Settings
 from taskqueue.errors import ConfigError, PluginError, PoolUnavailable
+from taskqueue.host.spawn import SERVICE_USER
 from taskqueue.settings import GroupSettings
-from taskqueue.spawn import SERVICE_USER
 
 POOL_SERVICE = "python-taskqueue-workerpool"
 _TIME_ERROR = 5

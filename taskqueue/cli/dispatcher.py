@@ -7,14 +7,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from taskqueue import daemon, kernel
 from taskqueue.cli.options import OK, Command, run
 from taskqueue.config import Settings
 from taskqueue.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop, settle_in
-from taskqueue.spawn import identity
-from taskqueue.title import set_title
+from taskqueue.host import daemon, kernel
+from taskqueue.host.spawn import identity
+from taskqueue.host.title import set_title
 
 NAME = "taskqueue-dispatcher"
 _STOP_S = 30.0

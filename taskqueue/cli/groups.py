@@ -10,9 +10,9 @@ from click.shell_completion import CompletionItem
 from taskqueue import inifile, plugins
 from taskqueue.cli.operator import Operator
 from taskqueue.errors import ConfigError
+from taskqueue.host.spawn import identity
 from taskqueue.plugins import Plugin
 from taskqueue.settings import GroupSettings
-from taskqueue.spawn import identity
 
 
 def every(operator: Operator) -> tuple[GroupSettings, ...]:

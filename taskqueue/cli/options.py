@@ -9,8 +9,8 @@ from pathlib import Path
 
 from taskqueue import config, plugins
 from taskqueue.config import Settings
-from taskqueue.daemon import Options, complain, version_line
 from taskqueue.errors import ConfigError, DaemonError
+from taskqueue.host.daemon import Options, complain, version_line
 
 OK, FAILURE, USAGE = 0, 1, 2
 

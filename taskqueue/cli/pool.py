@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskqueue.daemon import RUNTIME_DIR
 from taskqueue.errors import PoolUnavailable
+from taskqueue.host.daemon import RUNTIME_DIR
 
 SOCKET = RUNTIME_DIR / "workerpool.sock"
 _TIMEOUT_S = 5.0

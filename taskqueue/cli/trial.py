@@ -18,12 +18,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from taskqueue import kernel, link
+from taskqueue import link
 from taskqueue.assignment import REPORT_LIMIT, Assignment, Report, checked
 from taskqueue.errors import LinkError, PluginError
+from taskqueue.host import kernel
+from taskqueue.host.spawn import identity, spawn
 from taskqueue.plugins import Plugin
 from taskqueue.settings import GroupSettings, to_json
-from taskqueue.spawn import identity, spawn
 
 IMPORT_S = 60.0
 """A plugin that is not imported, or a worker that is not set up, in so long is given up."""

@@ -11,10 +11,11 @@ import signal
 import sys
 import traceback
 
-from taskqueue import kernel, link, plugins, serving
+from taskqueue import link, plugins, serving
 from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.execution import trace_of
-from taskqueue.logs import setup_logging
+from taskqueue.host import kernel
+from taskqueue.host.logs import setup_logging
 from taskqueue.message import shorten
 from taskqueue.settings import LoggingSettings, group_from_json
 

@@ -8,9 +8,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from taskqueue import daemon
 from taskqueue.cli.options import OK, Command, run
 from taskqueue.foundation.loop import Loop
+from taskqueue.host import daemon
 from taskqueue.workerpool import Workerpool
 
 NAME = "taskqueue-workerpool"

@@ -182,7 +182,7 @@ def libraries(files: Iterable[Path]) -> set[Path]:
 CGROUPS = Path("/sys/fs/cgroup")
 OURS = CGROUPS / "taskqueue"
 LIMIT = 100 << 20
-CLAIM = "from taskqueue import cgroup; cgroup.claim()"
+CLAIM = "from taskqueue.host import cgroup; cgroup.claim()"
 
 PLUGIN = """
     import mmap

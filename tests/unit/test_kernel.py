@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from processes import adopt_orphans
-from taskqueue import kernel
+from taskqueue.host import kernel
 from waiting import wait_for
 
 DEADLINE_S = 5.0

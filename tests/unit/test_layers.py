@@ -12,16 +12,16 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "foundation"},
+    {"taskqueue", "errors", "host", "foundation"},
     {
-        "kernel",
-        "cgroup",
-        "title",
+        "host.kernel",
+        "host.cgroup",
+        "host.title",
         "settings",
         "assignment",
         "foundation.loop",
         "inifile",
-        "journal",
+        "host.journal",
         "foundation.jsontext",
     },
     {
@@ -32,14 +32,14 @@ TIERS = (
         "kinds",
         "prefetch",
         "link",
-        "output",
+        "host.output",
         "topology",
-        "logs",
-        "spawn",
+        "host.logs",
+        "host.spawn",
         "status",
         "worker",
     },
-    {"message", "plugins", "rules", "daemon"},
+    {"message", "plugins", "rules", "host.daemon"},
     {"config"},
     {"letter"},
     {"amqp.wire", "execution", "generation"},
@@ -79,19 +79,19 @@ LIBRARIES = {
     },
     "configobj": {"inifile"},
     "validate": {"inifile"},
-    "daemon": {"daemon"},
-    "lockfile": {"daemon"},
-    "setproctitle": {"title"},
+    "host.daemon": {"host.daemon"},
+    "lockfile": {"host.daemon"},
+    "setproctitle": {"host.title"},
     "asyncio": {"coroutines", "testing"},
     "click": {"cli"},
     "rich": {"cli.show"},
 }
 """Which modules, or all in a package, may import a library that is their business."""
 
-PRIVILEGED = ("workerpool", "group", "generation", "spawn")
+PRIVILEGED = ("workerpool", "group", "generation", "host.spawn")
 NEVER_PRIVILEGED = ("amqp", "+pika", "worker", "execution", "serving", "coroutines", "template", "listener")
 UNTRUSTED = ("worker", "execution", "serving", "coroutines", "template")
-NEVER_UNTRUSTED = ("amqp", "+pika", "config", "+configobj", "inifile", "listener", "spawn", "workerpool")
+NEVER_UNTRUSTED = ("amqp", "+pika", "config", "+configobj", "inifile", "listener", "host.spawn", "workerpool")
 
 
 def name_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue import journal, logs
+from taskqueue.host import journal, logs
 from taskqueue.settings import LoggingSettings
 
 PIPE_SIZE = 4 * 4096

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskqueue import output
 from taskqueue.foundation.loop import Loop
-from taskqueue.output import LINE_LIMIT, Allowance, Output
+from taskqueue.host import output
+from taskqueue.host.output import LINE_LIMIT, Allowance, Output
 
 
 class Pipe:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from taskqueue import kernel, link, workers
+from taskqueue import link, workers
 from taskqueue.amqp import Delivery
 from taskqueue.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
+from taskqueue.host import kernel
 from taskqueue.link import Link
 from taskqueue.message import Properties
 from taskqueue.run import Run, begin

@@ -20,12 +20,13 @@ import daemon
 from daemon.pidfile import TimeoutPIDLockFile
 from lockfile import LockFailed, LockTimeout
 
-from taskqueue import __version__, journal
+from taskqueue import __version__
 from taskqueue.errors import DaemonError
 from taskqueue.foundation.loop import Loop
-from taskqueue.logs import setup_logging
+from taskqueue.host import journal
+from taskqueue.host.logs import setup_logging
+from taskqueue.host.spawn import Identity
 from taskqueue.settings import LoggingSettings
-from taskqueue.spawn import Identity
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import socket
 import time
 from typing import TextIO
 
-from taskqueue import journal
+from taskqueue.host import journal
 from taskqueue.settings import LoggingSettings
 
 SYSLOG_SOCKET = "/dev/log"
