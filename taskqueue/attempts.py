@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from taskqueue.assignment import Report
+from taskqueue.link.assignment import Report
 from taskqueue.message import DeadReason
 from taskqueue.run import Run
 from taskqueue.settings import GroupSettings

@@ -69,7 +69,7 @@ class MalformedWorkitem(TaskqueueError):
 
 
 class LinkError(TaskqueueError):
-    """What came over a unix socket is not the protocol of `taskqueue.link`: end that link."""
+    """What came over a unix socket is not the protocol of `taskqueue.link.packets`: end that link."""
 
 
 class PluginError(TaskqueueError):

@@ -17,15 +17,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taskqueue import link
-from taskqueue.assignment import FAILED
 from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.spawn import Identity, identity, spawn
-from taskqueue.link import Link
+from taskqueue.link import packets
+from taskqueue.link.assignment import FAILED
+from taskqueue.link.packets import Link
 from taskqueue.plugins import Plugin
 from taskqueue.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json
 
@@ -114,7 +114,7 @@ class Generation:
         b = self.blueprint
         service, worker_user = identity(None), identity(b.settings.user)
         self.user = worker_user.name
-        listener_end, template_end = link.pair()
+        listener_end, template_end = packets.pair()
         group, logs = to_json(b.settings), to_json(b.logging)
         if b.settings.max_memory_bytes is not None:
             if b.cgroup is not None:
@@ -137,7 +137,7 @@ class Generation:
             template_end.close()
 
     def _start(self, role: str, who: Identity, peer: Link, first_packet: list[Any]) -> None:
-        ours, theirs = link.pair()
+        ours, theirs = packets.pair()
         try:
             process = spawn(f"taskqueue.{role}", [theirs.fileno(), peer.fileno()], who, self.blueprint.log_fd)
         finally:

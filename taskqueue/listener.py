@@ -15,9 +15,8 @@ import time
 from collections import deque
 from typing import Any
 
-from taskqueue import link, topology
+from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
-from taskqueue.assignment import EXITS, FAILED, Report
 from taskqueue.attempts import Attempts
 from taskqueue.errors import ConfigError, LinkError
 from taskqueue.foundation.lifecycle import RunState
@@ -28,7 +27,9 @@ from taskqueue.host.title import set_title
 from taskqueue.intake import Intake
 from taskqueue.lease import Leases
 from taskqueue.limits import TimeLimit
-from taskqueue.link import Link
+from taskqueue.link import packets
+from taskqueue.link.assignment import EXITS, FAILED, Report
+from taskqueue.link.packets import Link
 from taskqueue.run import Run, begin
 from taskqueue.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.settler import Settler
@@ -369,7 +370,7 @@ def main() -> int:
     """`python -m taskqueue.listener POOL_FD TEMPLATE_FD`: started by the pool, as user taskqueue."""
     kernel.hide_memory()  # it holds the broker's password; a worker may run as the same user
     kernel.raise_descriptor_limit()  # it holds both ends of each worker's link
-    pool, template = (link.adopt(int(number)) for number in sys.argv[1:3])
+    pool, template = (packets.adopt(int(number)) for number in sys.argv[1:3])
     try:
         packet = pool.receive(wait=True)
     except EOFError:

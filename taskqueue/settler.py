@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from taskqueue import topology
 from taskqueue.amqp import Declarer, Published, Publisher
-from taskqueue.assignment import RESULT_LIMIT
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.foundation.lifecycle import RunState
+from taskqueue.link.assignment import RESULT_LIMIT
 from taskqueue.message import (
     DeadReason,
     Outcome,

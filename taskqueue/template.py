@@ -25,8 +25,7 @@ from os import _exit  # as it is before a plugin puts another in its place
 from pathlib import Path
 from typing import Any
 
-from taskqueue import link, plugins, serving
-from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue import plugins, serving
 from taskqueue.errors import LinkError
 from taskqueue.execution import trace_of
 from taskqueue.foundation.backoff import Backoff
@@ -35,7 +34,9 @@ from taskqueue.host import cgroup, kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.title import set_title
-from taskqueue.link import Link
+from taskqueue.link import packets
+from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue.link.packets import Link
 from taskqueue.message import shorten
 from taskqueue.settings import GroupSettings, group_from_json, logging_from_json
 
@@ -211,7 +212,7 @@ class Template:
         parent = os.getpid()
         with ExitStack() as passed_on, ExitStack() as kept:
             try:
-                ours, theirs = link.pair()
+                ours, theirs = packets.pair()
                 passed_on.callback(ours.close)
                 passed_on.callback(theirs.close)
                 pipes = []
@@ -307,7 +308,7 @@ def main() -> int:
     kernel.die_with_parent(signal.SIGKILL)
     kernel.adopt_orphans()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the pool's
-    pool, listener = (link.adopt(int(number)) for number in sys.argv[1:3])
+    pool, listener = (packets.adopt(int(number)) for number in sys.argv[1:3])
     try:
         packet = pool.receive(wait=True)
     except EOFError:

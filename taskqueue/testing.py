@@ -33,10 +33,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from taskqueue import config, plugins
-from taskqueue.assignment import Assignment, Report
 from taskqueue.coroutines import run_async
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
+from taskqueue.link.assignment import Assignment, Report
 from taskqueue.message import error_body
 from taskqueue.serving import call
 from taskqueue.settings import GroupSettings

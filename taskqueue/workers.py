@@ -16,11 +16,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from taskqueue.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
 from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
-from taskqueue.link import Link, Packet, adopt
+from taskqueue.link.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
+from taskqueue.link.packets import Link, Packet, adopt
 from taskqueue.message import shorten
 from taskqueue.run import Run
 from taskqueue.settings import GroupSettings

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from taskqueue.assignment import EXITS, Report
 from taskqueue.cli import bodies, groups, parameters
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.trial import Heard, Trial, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
+from taskqueue.link.assignment import EXITS, Report
 from taskqueue.message import error_body
 from taskqueue.workitem import JSON, decode
 

@@ -18,11 +18,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from taskqueue import link
-from taskqueue.assignment import REPORT_LIMIT, Assignment, Report, checked
 from taskqueue.errors import LinkError, PluginError
 from taskqueue.host import kernel
 from taskqueue.host.spawn import identity, spawn
+from taskqueue.link import packets
+from taskqueue.link.assignment import REPORT_LIMIT, Assignment, Report, checked
 from taskqueue.plugins import Plugin
 from taskqueue.settings import GroupSettings, to_json
 
@@ -68,8 +68,8 @@ class Trial:
         self._group = group
         self._foreground = foreground
         kernel.adopt_orphans()
-        ours, self._theirs = link.pair()
-        self._link = link.Link(ours.sock, REPORT_LIMIT)
+        ours, self._theirs = packets.pair()
+        self._link = packets.Link(ours.sock, REPORT_LIMIT)
         try:
             who = identity(group.user)
             with _births:
@@ -184,7 +184,7 @@ class Trial:
             raise PluginError(f"not {word} within {timeout_s:g} s")
         raise PluginError(f"its process died before it was {word}: {kernel.exit_text(code)}")
 
-    def _receive(self, timeout_s: float | None) -> link.Packet | None:
+    def _receive(self, timeout_s: float | None) -> packets.Packet | None:
         """The next packet; None where it died without one (and is reaped), or at the end of the time."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         poll = select.poll()

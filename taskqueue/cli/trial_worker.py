@@ -11,11 +11,12 @@ import signal
 import sys
 import traceback
 
-from taskqueue import link, plugins, serving
-from taskqueue.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue import plugins, serving
 from taskqueue.execution import trace_of
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
+from taskqueue.link import packets
+from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.message import shorten
 from taskqueue.settings import LoggingSettings, group_from_json
 
@@ -24,7 +25,7 @@ def main() -> int:
     """Import the plugin and say so; serve when told to. Gives the exit status."""
     kernel.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
-    ours = link.adopt(int(sys.argv[1]))
+    ours = packets.adopt(int(sys.argv[1]))
     packet = ours.receive(wait=True)
     assert packet is not None
     _, group, entry_value = packet.head

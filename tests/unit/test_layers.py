@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "host", "foundation"},
+    {"taskqueue", "errors", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
         "host.title",
         "settings",
-        "assignment",
+        "link.assignment",
         "foundation.loop",
         "inifile",
         "host.journal",
@@ -31,7 +31,7 @@ TIERS = (
         "workitem",
         "kinds",
         "prefetch",
-        "link",
+        "link.packets",
         "host.output",
         "topology",
         "host.logs",

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskqueue import link
 from taskqueue.errors import LinkError
-from taskqueue.link import INLINE_LIMIT, Link, pair
+from taskqueue.link import packets
+from taskqueue.link.packets import INLINE_LIMIT, Link, pair
 
 Ends = tuple[Link, Link]
 
@@ -107,7 +107,7 @@ def test_a_full_queue_says_so_and_loses_nothing(ends: Ends, size: int) -> None:
 def test_what_the_reader_has_not_read_is_taken_back_at_its_end(ends: Ends) -> None:
     """The listener holds the worker's end too: each packet goes to one of both, whole."""
     left, right = ends
-    same_end = link.adopt(os.dup(right.fileno()))
+    same_end = packets.adopt(os.dup(right.fileno()))
     for number in range(4):
         left.send([number], b"x" * (INLINE_LIMIT * 2 if number == 2 else 5))
     assert [right.receive(), same_end.receive()] == [([0], b"xxxxx", ()), ([1], b"xxxxx", ())]
@@ -218,7 +218,7 @@ def test_a_memfd_of_rubbish(ends: Ends, content: bytes, more: int) -> None:
 def test_a_memfd_beyond_the_limit_is_not_read(ends: Ends) -> None:
     left, right = ends
     large = os.memfd_create("test")
-    os.ftruncate(large, link.PACKET_LIMIT + 1)
+    os.ftruncate(large, packets.PACKET_LIMIT + 1)
     raw(left, framed(1, b"", size=3), (large,))
     os.close(large)
     with pytest.raises(LinkError):

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from taskqueue.assignment import RESULT_LIMIT
 from taskqueue.errors import ConfigError, PluginError
+from taskqueue.link.assignment import RESULT_LIMIT
 from taskqueue.testing import Harness, by_entry_point, group_settings, run
 from taskqueue.worker import BaseWorker, Reject, Retry, SoftTimeLimitExceeded
 

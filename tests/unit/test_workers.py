@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from taskqueue import link, workers
+from taskqueue import workers
 from taskqueue.amqp import Delivery
-from taskqueue.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
-from taskqueue.link import Link
+from taskqueue.link import packets
+from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
+from taskqueue.link.packets import Link
 from taskqueue.message import Properties
 from taskqueue.run import Run, begin
 from taskqueue.settings import GroupSettings
@@ -115,9 +116,9 @@ class Bench:
 
     def add(self, *, ready: bool = True) -> Process:
         """A new worker."""
-        ours, theirs = link.pair()
+        ours, theirs = packets.pair()
         pid = next(self._pids)
-        process = Process(pid, link.adopt(os.dup(theirs.fileno())))
+        process = Process(pid, packets.adopt(os.dup(theirs.fileno())))
         self.workers.add(pid, (ours.sock.detach(), theirs.sock.detach()))
         if ready:
             process.say("ready")
@@ -331,7 +332,7 @@ def test_an_idle_workers_death_blames_nobody(bench: Bench) -> None:
 
 def test_a_real_process_that_is_killed(bench: Bench) -> None:
     """The same with a fork that reads two, reports one and dies of SIGSEGV with one more before it."""
-    ours, theirs = link.pair()
+    ours, theirs = packets.pair()
     gate_r, gate_w = os.pipe()
     pid = os.fork()
     if pid == 0:
