@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from taskqueue.cli.main import taskqueue
 from taskqueue.cli.management import URL_VARIABLE as MANAGEMENT_VARIABLE
-from taskqueue.config import DEFAULT_PATH, URL_VARIABLE
+from taskqueue.config.load import DEFAULT_PATH, URL_VARIABLE
 from taskqueue.host.daemon import RUNTIME_DIR
 
 NAME = "taskqueue"

@@ -9,10 +9,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from taskqueue.config.settings import GroupSettings
 from taskqueue.link.assignment import Report
 from taskqueue.message import DeadReason
 from taskqueue.run import Run
-from taskqueue.settings import GroupSettings
 from taskqueue.settler import Settler
 
 log = logging.getLogger(__name__)

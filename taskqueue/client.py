@@ -18,8 +18,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from taskqueue import config, topology
+from taskqueue import topology
 from taskqueue.amqp import Consumer, Delivery
+from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.errors import (
     MalformedWorkitem,
     ResultTimeout,
@@ -279,8 +280,8 @@ def read_result(properties: Properties, body: bytes) -> Result:
 
 
 def _session(url: str | None, timeout_s: float) -> Session:
-    environ = os.environ if url is None else {config.URL_VARIABLE: url}
-    return Session(config.load(environ=environ).amqp, "taskqueue-client", timeout_s=timeout_s)
+    environ = os.environ if url is None else {URL_VARIABLE: url}
+    return Session(load(environ=environ).amqp, "taskqueue-client", timeout_s=timeout_s)
 
 
 def _submitted(properties: Properties) -> Submitted:

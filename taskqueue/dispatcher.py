@@ -15,7 +15,7 @@ from functools import partial
 
 from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
-from taskqueue.config import Settings
+from taskqueue.config.load import Settings
 from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation.loop import Loop
 from taskqueue.message import (

@@ -17,10 +17,10 @@ from time import monotonic  # as it is before a plugin puts another in its place
 from typing import Any
 
 from taskqueue import worker as api
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import MalformedWorkitem, PluginError
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.message import encode_result, shorten
-from taskqueue.settings import GroupSettings
 from taskqueue.workitem import decode
 
 _FRAMES = 200

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from taskqueue.config.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json
 from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
@@ -27,7 +28,6 @@ from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED
 from taskqueue.link.packets import Link
 from taskqueue.plugins import Plugin
-from taskqueue.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json
 
 log = logging.getLogger(__name__)
 

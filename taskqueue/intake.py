@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 from taskqueue import prefetch
 from taskqueue.amqp import Consumer
+from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.run import Run
-from taskqueue.settings import GroupSettings
 
 _ADAPT_S = 0.25
 _GRACE_S = 1.0

@@ -17,11 +17,11 @@ from functools import partial
 
 from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Timer
 from taskqueue.message import handed_back, new_id
 from taskqueue.run import Run
-from taskqueue.settings import AmqpSettings
 
 log = logging.getLogger(__name__)
 

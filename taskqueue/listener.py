@@ -18,6 +18,7 @@ from typing import Any
 from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.attempts import Attempts
+from taskqueue.config.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.errors import ConfigError, LinkError
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop, Timer, settle_in
@@ -31,7 +32,6 @@ from taskqueue.link import packets
 from taskqueue.link.assignment import EXITS, FAILED, Report
 from taskqueue.link.packets import Link
 from taskqueue.run import Run, begin
-from taskqueue.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.settler import Settler
 from taskqueue.workers import Death, Worker, Workers
 

@@ -6,7 +6,7 @@ the round trip to the broker no longer limits (section 3 of the design).
 
 from __future__ import annotations
 
-from taskqueue.settings import GroupSettings
+from taskqueue.config.settings import GroupSettings
 
 LIMIT = 512
 _IN_FLIGHT_S = 0.1

@@ -15,13 +15,13 @@ from contextlib import suppress
 from os import _exit, fstat, getpid  # as they are before a plugin puts others in their place
 from typing import Any
 
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import LinkError
 from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync, trace_of
 from taskqueue.host.title import set_title
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
 from taskqueue.link.packets import Link, Packet
 from taskqueue.message import shorten
-from taskqueue.settings import GroupSettings
 
 
 class Line:

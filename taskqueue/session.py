@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from taskqueue.amqp import Connection, Declarer, Published, Publisher
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, WorkitemRefused
 from taskqueue.foundation.loop import Loop
 from taskqueue.message import Properties
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue
 
 _CLOSE_S = 5.0

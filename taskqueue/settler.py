@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from taskqueue import topology
 from taskqueue.amqp import Declarer, Published, Publisher
+from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.link.assignment import RESULT_LIMIT
@@ -31,7 +32,6 @@ from taskqueue.message import (
     result,
 )
 from taskqueue.run import Publish, Run
-from taskqueue.settings import AmqpSettings, GroupSettings
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue import plugins, serving
+from taskqueue.config.settings import GroupSettings, group_from_json, logging_from_json
 from taskqueue.errors import LinkError
 from taskqueue.execution import trace_of
 from taskqueue.foundation.backoff import Backoff
@@ -38,7 +39,6 @@ from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.link.packets import Link
 from taskqueue.message import shorten
-from taskqueue.settings import GroupSettings, group_from_json, logging_from_json
 
 log = logging.getLogger(__name__)
 

@@ -32,14 +32,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from taskqueue import config, plugins
+from taskqueue import plugins
+from taskqueue.config.load import load
+from taskqueue.config.settings import GroupSettings
 from taskqueue.coroutines import run_async
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
 from taskqueue.link.assignment import Assignment, Report
 from taskqueue.message import error_body
 from taskqueue.serving import call
-from taskqueue.settings import GroupSettings
 from taskqueue.worker import BaseWorker
 from taskqueue.workitem import BYTES, JSON, TEXT, decode
 
@@ -200,7 +201,7 @@ def group_settings(worker_type: str, values: Mapping[str, Any]) -> GroupSettings
         lines = [f"{key}: {_written(value)}" for key, value in values.items()]
         path.write_text("\n".join([f"[{worker_type}]", *lines, ""]), encoding="utf-8")
         try:
-            loaded = config.load(str(path), environ={}, user_exists=lambda name: True)
+            loaded = load(str(path), environ={}, user_exists=lambda name: True)
             groups = loaded.groups([worker_type])
         except ConfigError as error:
             raise ConfigError([fault.replace(str(path), "settings") for fault in error.faults]) from None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from taskqueue.settings import AmqpSettings
+from taskqueue.config.settings import AmqpSettings
 
 INGRESS = "taskqueue"
 DEAD = "taskqueue_dead"

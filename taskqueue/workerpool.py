@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue import __version__, plugins
-from taskqueue.config import Settings
+from taskqueue.config.load import Settings
+from taskqueue.config.settings import LoggingSettings
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop
 from taskqueue.generation import Blueprint
@@ -23,7 +24,6 @@ from taskqueue.group import Group
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.spawn import SERVICE_USER
 from taskqueue.host.title import set_title
-from taskqueue.settings import LoggingSettings
 from taskqueue.status import Answer, StatusSocket
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
@@ -23,7 +24,6 @@ from taskqueue.link.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, A
 from taskqueue.link.packets import Link, Packet, adopt
 from taskqueue.message import shorten
 from taskqueue.run import Run
-from taskqueue.settings import GroupSettings
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from functools import partial
 from bench.contenders.base import Contender
 from bench.lab import Room
 from bench.workitems import ID
-from taskqueue import config, topology
+from taskqueue import topology
+from taskqueue.config.load import URL_VARIABLE, load
 from waiting import wait_for
 
 
@@ -26,7 +27,7 @@ class Forwarders(Contender):
         super().__init__(room)
         self.name = "C forwarder" if hops == 1 else "C forwarders, chained"
         amqp = replace(
-            config.load(environ={config.URL_VARIABLE: room.url}).amqp,
+            load(environ={URL_VARIABLE: room.url}).amqp,
             queue_type=queue_type, ingress_queue_type=ingress_queue_type,
         )  # fmt: skip
         chain = [topology.ingress(amqp), topology.worker("noop", amqp), topology.results("results")]

@@ -20,11 +20,11 @@ from pika import spec
 from taskqueue import __version__
 from taskqueue.amqp import frames
 from taskqueue.amqp.wire import describe, header_frame, is_refusal, to_pika
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.message import Properties
-from taskqueue.settings import AmqpSettings
 
 log = logging.getLogger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what matters of it is logged here, once

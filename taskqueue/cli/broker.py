@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.cli.interrupts import Interrupts
 from taskqueue.cli.reading import Reading, Renewal
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.message import Properties
 from taskqueue.session import Outbox, Session
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue
 
 T = TypeVar("T")

@@ -19,11 +19,11 @@ from taskqueue.cli import bodies, groups
 from taskqueue.cli.findings import Finding, ok, problem, show_findings, warning
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.trial import Heard, Trial, Workitem
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
 from taskqueue.link.assignment import EXITS, Report
 from taskqueue.plugins import Plugin
-from taskqueue.settings import GroupSettings
 from taskqueue.workitem import BYTES, JSON, TEXT
 
 _STDERR = 2

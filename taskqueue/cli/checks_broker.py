@@ -23,11 +23,11 @@ from taskqueue.cli.findings import Finding, ok, problem, warning
 from taskqueue.cli.management import Management
 from taskqueue.cli.pool import Pool
 from taskqueue.cli.show import span
-from taskqueue.config import Settings
+from taskqueue.config.load import Settings
+from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.lease import LEASE_AFTER_S
 from taskqueue.message import Properties, new_id
-from taskqueue.settings import AmqpSettings, GroupSettings
 from taskqueue.topology import Queue
 
 DISPATCHER_SERVICE = "python-taskqueue-dispatcher"

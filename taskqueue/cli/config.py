@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from taskqueue import inifile
 from taskqueue.cli.effective import Row, show_values
 from taskqueue.cli.operator import Operator, operator_command
+from taskqueue.config import inifile
+from taskqueue.config.sections import RESERVED
 from taskqueue.errors import ConfigError
-from taskqueue.sections import RESERVED
 
 
 @click.command("config", short_help="Print the config in force; check it.")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from taskqueue.cli.options import OK, Command, run
-from taskqueue.config import Settings
+from taskqueue.config.load import Settings
 from taskqueue.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop, settle_in

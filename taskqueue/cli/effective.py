@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskqueue.cli.show import Column, Show
-from taskqueue.sections import Said
+from taskqueue.config.sections import Said
 
 HIDDEN = "********"
 _SECRET = re.compile(r"pass(wd|word|phrase|code)?$|passw|secret|token|credential|(api|private|secret|access)_?key|_pw$")

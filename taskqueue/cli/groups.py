@@ -7,12 +7,13 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from taskqueue import inifile, plugins
+from taskqueue import plugins
 from taskqueue.cli.operator import Operator
+from taskqueue.config import inifile
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError
 from taskqueue.host.spawn import identity
 from taskqueue.plugins import Plugin
-from taskqueue.settings import GroupSettings
 
 
 def every(operator: Operator) -> tuple[GroupSettings, ...]:

@@ -16,9 +16,9 @@ from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Function
 from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, moment
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.letter import Letter, read
 from taskqueue.message import DeadReason
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue
 from taskqueue.workitem import TYPE_PATTERN
 

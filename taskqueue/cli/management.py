@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urlsplit, urlunsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
-from taskqueue.settings import AmqpSettings
+from taskqueue.config.settings import AmqpSettings
 
 URL_VARIABLE = "TASKQUEUE_MANAGEMENT_URL"
 """`http[s]://[user:password@]host:port` of the management API, where it is not at the broker's host, port 15672."""

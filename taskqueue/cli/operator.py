@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from taskqueue import config, plugins, topology
+from taskqueue import plugins, topology
 from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
-from taskqueue.config import Settings
-from taskqueue.settings import AmqpSettings
+from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
+from taskqueue.config.settings import AmqpSettings
 
 _CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
 """Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
@@ -42,8 +42,8 @@ class Operator:
 
     def load(self, **keywords: Any) -> Settings:
         """Read the config anew; `keywords` are those of `config.load`."""
-        path = str(self.config_path or config.DEFAULT_PATH)
-        return config.load(path, **{"must_exist": self.config_path is not None, "environ": _environ(), **keywords})
+        path = str(self.config_path or DEFAULT_PATH)
+        return load(path, **{"must_exist": self.config_path is not None, "environ": _environ(), **keywords})
 
     @cached_property
     def plugins(self) -> dict[str, plugins.Plugin]:
@@ -83,9 +83,9 @@ class Operator:
 def _environ() -> dict[str, str]:
     """Ours, with the credential of a service that runs here, where we may read it: systemd gives it to units alone."""
     environ = dict(os.environ)
-    given = (str(each) for each in _CREDENTIALS if os.access(each / config.CREDENTIAL, os.R_OK))
+    given = (str(each) for each in _CREDENTIALS if os.access(each / CREDENTIAL, os.R_OK))
     if (directory := next(given, None)) is not None:
-        environ.setdefault(config.CREDENTIALS_VARIABLE, directory)
+        environ.setdefault(CREDENTIALS_VARIABLE, directory)
     return environ
 
 
@@ -110,7 +110,7 @@ config_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_set_config,
-    help=f"Config file (default: {config.DEFAULT_PATH}).",
+    help=f"Config file (default: {DEFAULT_PATH}).",
 )
 json_option = click.option(
     "--json",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskqueue import config, plugins
-from taskqueue.config import Settings
+from taskqueue import plugins
+from taskqueue.config.load import DEFAULT_PATH, Settings
 from taskqueue.errors import ConfigError, DaemonError
 from taskqueue.host.daemon import Options, complain, version_line
 
@@ -31,9 +31,7 @@ def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[
     path: Path | None = arguments.config
 
     def load() -> Settings:
-        return config.load(
-            str(path or config.DEFAULT_PATH), must_exist=path is not None, installed=plugins.installed().keys()
-        )
+        return load(str(path or DEFAULT_PATH), must_exist=path is not None, installed=plugins.installed().keys())
 
     options = Options(name, arguments.foreground, arguments.verbose, arguments.pid_file)
     try:
@@ -56,7 +54,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
     add = parser.add_argument
     add("-f", "--foreground", action="store_true", help="stay in the foreground, log to standard error")
-    add("-c", "--config", type=_path, metavar="PATH", help=f"config file (default: {config.DEFAULT_PATH})")
+    add("-c", "--config", type=_path, metavar="PATH", help=f"config file (default: {DEFAULT_PATH})")
     add("-p", "--pid-file", type=_path, metavar="PATH", help="pid file; sockets are made beside it")
     add("-v", "--verbose", action="store_true", help="log what is done in detail (level DEBUG)")
     add("--check", action="store_true", help="check the config and exit")

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from click import BadParameter
 
-from taskqueue import inifile
+from taskqueue.config import inifile
+from taskqueue.config.inifile import BadValue
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.inifile import BadValue
 from taskqueue.message import DELAY_LIMIT_MS
 from taskqueue.workitem import TYPE_PATTERN
 from taskqueue.workitem import worker_type as checked

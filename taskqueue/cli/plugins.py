@@ -16,9 +16,9 @@ from taskqueue.cli.effective import Row, as_json, show_values
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column
 from taskqueue.cli.trial import Trial
+from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.plugins import Plugin
-from taskqueue.settings import GroupSettings
 
 _COLUMNS = (
     Column("group", style="bold"),

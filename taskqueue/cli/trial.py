@@ -18,13 +18,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from taskqueue.config.settings import GroupSettings, to_json
 from taskqueue.errors import LinkError, PluginError
 from taskqueue.host import kernel
 from taskqueue.host.spawn import identity, spawn
 from taskqueue.link import packets
 from taskqueue.link.assignment import REPORT_LIMIT, Assignment, Report, checked
 from taskqueue.plugins import Plugin
-from taskqueue.settings import GroupSettings, to_json
 
 IMPORT_S = 60.0
 """A plugin that is not imported, or a worker that is not set up, in so long is given up."""

@@ -12,13 +12,13 @@ import sys
 import traceback
 
 from taskqueue import plugins, serving
+from taskqueue.config.settings import LoggingSettings, group_from_json
 from taskqueue.execution import trace_of
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.message import shorten
-from taskqueue.settings import LoggingSettings, group_from_json
 
 
 def main() -> int:

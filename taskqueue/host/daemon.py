@@ -21,12 +21,12 @@ from daemon.pidfile import TimeoutPIDLockFile
 from lockfile import LockFailed, LockTimeout
 
 from taskqueue import __version__
+from taskqueue.config.settings import LoggingSettings
 from taskqueue.errors import DaemonError
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import journal
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.spawn import Identity
-from taskqueue.settings import LoggingSettings
 
 log = logging.getLogger(__name__)
 

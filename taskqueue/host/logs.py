@@ -12,8 +12,8 @@ import socket
 import time
 from typing import TextIO
 
+from taskqueue.config.settings import LoggingSettings
 from taskqueue.host import journal
-from taskqueue.settings import LoggingSettings
 
 SYSLOG_SOCKET = "/dev/log"
 _READER_S = 0.5

@@ -15,11 +15,11 @@ import pytest
 from broker import PrivateBroker, free_ports
 from plain_amqp import PlainAmqp
 from proxy import Proxy
-from taskqueue import config
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
+from taskqueue.config.load import URL_VARIABLE, load
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.loop import Loop
 from taskqueue.message import Properties
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue
 from turning import turn_until
 from waiting import wait_for
@@ -33,7 +33,7 @@ _ids = itertools.count(1)
 
 
 def settings_of(url: str) -> AmqpSettings:
-    return config.load(environ={config.URL_VARIABLE: url}).amqp
+    return load(environ={URL_VARIABLE: url}).amqp
 
 
 class Rig:

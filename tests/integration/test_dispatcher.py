@@ -20,7 +20,7 @@ import pytest
 from broker import PrivateBroker
 from plain_amqp import Message, PlainAmqp
 from proxy import Proxy
-from taskqueue import config
+from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.dispatcher import Dispatcher
 from taskqueue.foundation.loop import Loop
 from turning import turn_until
@@ -31,7 +31,7 @@ class Bench:
     """A dispatcher on a loop that the test turns."""
 
     def __init__(self, url: str, **settings: Any) -> None:
-        loaded = config.load(environ={config.URL_VARIABLE: url})
+        loaded = load(environ={URL_VARIABLE: url})
         self.loop = Loop()
         self.dispatcher = Dispatcher(
             self.loop, replace(loaded, dispatcher=replace(loaded.dispatcher, **settings)) if settings else loaded

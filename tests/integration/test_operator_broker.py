@@ -11,14 +11,14 @@ import pytest
 from broker import PrivateBroker, free_ports
 from plain_amqp import PlainAmqp
 from proxy import Proxy
-from taskqueue import config
 from taskqueue.amqp import Counts
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import URL_VARIABLE, Management
 from taskqueue.cli.reading import RETURNS_LIMIT
+from taskqueue.config.load import URL_VARIABLE, load
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable
 from taskqueue.message import Properties
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import Queue
 from waiting import wait_for
 
@@ -29,7 +29,7 @@ PLAIN = Queue("plain", {})
 
 
 def amqp_of(url: str) -> AmqpSettings:
-    return config.load(environ={config.URL_VARIABLE: url}).amqp
+    return load(environ={URL_VARIABLE: url}).amqp
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from plain_amqp import PlainAmqp
-from taskqueue import config, topology
+from taskqueue import topology
+from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.message import Properties
 from taskqueue.session import Outbox, Session
 from waiting import wait_for
@@ -42,7 +43,7 @@ def bury_many(amqp: PlainAmqp, count: int, body: bytes = b"body", **said: Any) -
     """`count` dead letters; their ids, in order. Confirmed: of what is not, a busy RabbitMQ forgets some."""
     ids = [f"d{number}" for number in range(count)]
     told = headers(**said)
-    session = Session(config.load(environ={config.URL_VARIABLE: amqp.url}).amqp, "test", timeout_s=120.0)
+    session = Session(load(environ={URL_VARIABLE: amqp.url}).amqp, "test", timeout_s=120.0)
     session.open()
     try:
         outbox = Outbox(session)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue import config
+from taskqueue.config.load import KEYS, load
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_configuration_of_the_design_is_shown_and_valid(tmp_path: Path) -> None:
     (example,) = blocks((ROOT / "README.rst").read_text(), "ini")
     path = tmp_path / "config.ini"
     path.write_text(example)
-    settings = config.load(str(path), environ={}, user_exists=lambda _name: True)
+    settings = load(str(path), environ={}, user_exists=lambda _name: True)
     assert [(group.name, group.workers) for group in settings.groups(["worker1", "worker2"])] == [
         ("worker1", 3), ("worker2/bifh1", 1), ("worker2/bifh2", 1),
     ]  # fmt: skip
@@ -99,4 +99,4 @@ def test_table_names_every_key() -> None:
     table = text[text.index("``[amqp]``") : text.index("When it does not work")]
     rows = [row for row in table.splitlines() if row.startswith("``")]
     named = {name for row in rows for name in re.findall(r"``([a-z_]+)``", row[:30])}
-    assert named == {key for keys in config.KEYS.values() for key in keys}
+    assert named == {key for keys in KEYS.values() for key in keys}

@@ -14,9 +14,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from taskqueue import config, inifile
-from taskqueue import settings as over
-from taskqueue.config import Settings
+from taskqueue.config import (
+    AmqpSettings,
+    DispatcherSettings,
+    GroupSettings,
+    LoggingSettings,
+    WorkerpoolSettings,
+    inifile,
+)
+from taskqueue.config import settings as over
+from taskqueue.config.load import KEYS, Settings, load
 from taskqueue.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +70,7 @@ def load(tmp_path: Path) -> Load:
         for name, content in more.items():
             (tmp_path / "conf.d").mkdir(exist_ok=True)
             (tmp_path / "conf.d" / name.replace("__", ".")).write_text(content)
-        return config.load(
+        return load(
             str(path),
             environ=environ or {},
             installed=installed,
@@ -89,7 +96,7 @@ def faults(load: Load, tmp_path: Path) -> Callable[..., list[str]]:
     return of
 
 
-def group(found: Settings, name: str = "w", installed: tuple[str, ...] = ("w",)) -> config.GroupSettings:
+def group(found: Settings, name: str = "w", installed: tuple[str, ...] = ("w",)) -> GroupSettings:
     return {each.name: each for each in found.groups(installed)}[name]
 
 
@@ -105,7 +112,7 @@ def test_the_first_documentation_gives_3_and_1_and_1(load: Load) -> None:
 
 def test_no_file_gives_the_defaults_of_the_design(load: Load) -> None:
     found = load(None)
-    assert found.amqp == config.AmqpSettings(
+    assert found.amqp == AmqpSettings(
         hosts=(("localhost", 5672),),
         user="guest",
         passwd="guest",
@@ -118,12 +125,12 @@ def test_no_file_gives_the_defaults_of_the_design(load: Load) -> None:
         queue_type="quorum",
         ingress_queue_type="classic",
     )
-    assert found.dispatcher == config.DispatcherSettings(prefetch=500, max_body_bytes=16 * 1024 * 1024)
-    assert found.workerpool == config.WorkerpoolSettings(None, stop_timeout_s=30.0, results_ttl_s=7 * 86400.0)
-    assert found.logging == config.LoggingSettings("INFO", None, "text")
+    assert found.dispatcher == DispatcherSettings(prefetch=500, max_body_bytes=16 * 1024 * 1024)
+    assert found.workerpool == WorkerpoolSettings(None, stop_timeout_s=30.0, results_ttl_s=7 * 86400.0)
+    assert found.logging == LoggingSettings("INFO", None, "text")
     assert found.warnings == ()
     assert found.groups(["w"]) == (
-        config.GroupSettings(
+        GroupSettings(
             worker_type="w",
             instance=None,
             workers=1,
@@ -170,7 +177,7 @@ def test_the_shipped_file_names_each_key_once_in_its_section() -> None:
             keys = named.setdefault("group" if match[1] == "DEFAULT" else match[1], [])
         elif match := re.match(r"(\w+):", line):
             keys.append(match[1])
-    assert named == {kind: list(keys) for kind, keys in config.KEYS.items()}
+    assert named == {kind: list(keys) for kind, keys in KEYS.items()}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_a_client_certificate(load: Load) -> None:
 
 def test_choices_in_any_case(load: Load) -> None:
     found = load("[logging]\nlevel: debug\ntarget: STDERR\nformat: Json\n[amqp]\nqueue_type: Classic\n")
-    assert found.logging == config.LoggingSettings("DEBUG", "stderr", "json")
+    assert found.logging == LoggingSettings("DEBUG", "stderr", "json")
     assert found.amqp.queue_type == "classic"
 
 
@@ -755,7 +762,7 @@ def test_files_and_directories_without_permission() -> None:
 
 def load_faults(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        config.load(str(path), environ={})
+        load(str(path), environ={})
     return list(error.value.faults)
 
 
@@ -781,10 +788,10 @@ def as_nobody(run: Callable[[], list[str]]) -> list[str]:
 def test_the_users_of_the_host_are_asked_where_the_caller_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.ini"
     path.write_text("[w]\nuser: root\n")
-    assert group(config.load(str(path), environ={})).user == "root"
+    assert group(load(str(path), environ={})).user == "root"
     path.write_text("[w]\nuser: no-such-user-here\n")
     with pytest.raises(ConfigError):
-        config.load(str(path), environ={})
+        load(str(path), environ={})
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------------

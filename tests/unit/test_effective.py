@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskqueue import config, inifile
 from taskqueue.cli import effective
-from taskqueue.sections import Said
+from taskqueue.config import inifile
+from taskqueue.config.load import load
+from taskqueue.config.sections import Said
 
 DURATIONS_MS = st.integers(0, 365 * 86_400_000)
 
@@ -31,7 +32,7 @@ def test_a_size_is_read_back(size: int) -> None:
 
 
 def test_the_defaults_are_written_as_the_configspec_has_them(tmp_path: Path) -> None:
-    settings = config.load(str(tmp_path / "none.ini"), environ={})
+    settings = load(str(tmp_path / "none.ini"), environ={})
     written = {f"{each.key}: {text(each.kind, each.value, each.key)}" for each in settings.said_of_group("DEFAULT")}
     assert {"retry_max_delay: 1h", "retry_delay: 1s", "time_limit: none", "prefetch: auto", "preload: yes"} <= written
     assert {each.where for each in settings.said_of_group("DEFAULT")} == {""}

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from taskqueue import execution
+from taskqueue.config.settings import GroupSettings
 from taskqueue.coroutines import run_async
 from taskqueue.errors import PluginError
 from taskqueue.execution import ERROR_LIMIT, TRACE_LIMIT, SoftLimit, bind, make_worker, run_sync
 from taskqueue.link.assignment import Assignment, Report, checked
-from taskqueue.settings import GroupSettings
 from taskqueue.worker import BaseWorker, Reject, Retry, SoftTimeLimitExceeded
 
 GROUP = GroupSettings(

@@ -12,24 +12,24 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "link", "host", "foundation"},
+    {"taskqueue", "errors", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
         "host.title",
-        "settings",
+        "config.settings",
         "link.assignment",
         "foundation.loop",
-        "inifile",
+        "config.inifile",
         "host.journal",
         "foundation.jsontext",
     },
     {
-        "sections",
+        "config.sections",
         "foundation.lifecycle",
         "foundation.backoff",
         "workitem",
-        "kinds",
+        "config.kinds",
         "prefetch",
         "link.packets",
         "host.output",
@@ -39,8 +39,8 @@ TIERS = (
         "status",
         "worker",
     },
-    {"message", "plugins", "rules", "host.daemon"},
-    {"config"},
+    {"message", "plugins", "config.rules", "host.daemon"},
+    {"config.load"},
     {"letter"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.frames"},
@@ -77,8 +77,8 @@ LIBRARIES = {
         "amqp.consumer",
         "amqp.browser",
     },
-    "configobj": {"inifile"},
-    "validate": {"inifile"},
+    "configobj": {"config.inifile"},
+    "validate": {"config.inifile"},
     "host.daemon": {"host.daemon"},
     "lockfile": {"host.daemon"},
     "setproctitle": {"host.title"},
@@ -91,7 +91,16 @@ LIBRARIES = {
 PRIVILEGED = ("workerpool", "group", "generation", "host.spawn")
 NEVER_PRIVILEGED = ("amqp", "+pika", "worker", "execution", "serving", "coroutines", "template", "listener")
 UNTRUSTED = ("worker", "execution", "serving", "coroutines", "template")
-NEVER_UNTRUSTED = ("amqp", "+pika", "config", "+configobj", "inifile", "listener", "host.spawn", "workerpool")
+NEVER_UNTRUSTED = (
+    "amqp",
+    "+pika",
+    "config.load",
+    "+configobj",
+    "config.inifile",
+    "listener",
+    "host.spawn",
+    "workerpool",
+)
 
 
 def name_of(path: Path) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from taskqueue.config.settings import LoggingSettings
 from taskqueue.host import journal, logs
-from taskqueue.settings import LoggingSettings
 
 PIPE_SIZE = 4 * 4096
 LINE = "x" * 500

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskqueue import topology
+from taskqueue.config.settings import AmqpSettings
 from taskqueue.message import Properties, delay_left_ms, on_ladder
-from taskqueue.settings import AmqpSettings
 from taskqueue.topology import HIGHEST_RUNG, LOWEST_RUNG, next_rung
 
 AMQP = AmqpSettings((("localhost", 5672),), "guest", "guest", "/", 60, False, None, None, None, "quorum", "classic")

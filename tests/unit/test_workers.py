@@ -17,6 +17,7 @@ import pytest
 
 from taskqueue import workers
 from taskqueue.amqp import Delivery
+from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
@@ -25,7 +26,6 @@ from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, As
 from taskqueue.link.packets import Link
 from taskqueue.message import Properties
 from taskqueue.run import Run, begin
-from taskqueue.settings import GroupSettings
 from taskqueue.topology import Queue
 from taskqueue.workers import Death, Worker, Workers
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from taskqueue import inifile
-from taskqueue.inifile import Fault
-from taskqueue.sections import RESERVED, Section, Sections, effective
+from taskqueue.config import inifile
+from taskqueue.config.inifile import Fault
+from taskqueue.config.sections import RESERVED, Section, Sections, effective
 
 
 def faults(

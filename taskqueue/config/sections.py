@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from taskqueue.inifile import Fault, Raw
+from taskqueue.config.inifile import Fault, Raw
 
 RESERVED = ("amqp", "dispatcher", "workerpool", "logging")
 """Sections of taskqueue's own; all others but [DEFAULT] are worker types and their instances."""

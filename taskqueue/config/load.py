@@ -15,11 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taskqueue import inifile, kinds, rules
+from taskqueue.config import inifile, kinds, rules
+from taskqueue.config.inifile import BadValue, Fault
+from taskqueue.config.sections import RESERVED, Said, Section, Sections, effective, layers, where
+from taskqueue.config.settings import (
+    AmqpSettings,
+    DispatcherSettings,
+    GroupSettings,
+    LoggingSettings,
+    WorkerpoolSettings,
+)
 from taskqueue.errors import ConfigError
-from taskqueue.inifile import BadValue, Fault
-from taskqueue.sections import RESERVED, Said, Section, Sections, effective, layers, where
-from taskqueue.settings import AmqpSettings, DispatcherSettings, GroupSettings, LoggingSettings, WorkerpoolSettings
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
 URL_VARIABLE = "TASKQUEUE_AMQP_URL"

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from taskqueue import inifile
-from taskqueue.inifile import NAME, BadValue, Raw, bad
+from taskqueue.config import inifile
+from taskqueue.config.inifile import NAME, BadValue, Raw, bad
 
 
 def _list(value: Raw) -> list[str]:
