@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.link.assignment import Report
-from taskqueue.message import DeadReason
+from taskqueue.protocol.properties import DeadReason
 from taskqueue.run import Run
 from taskqueue.settler import Settler
 

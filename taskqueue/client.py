@@ -18,7 +18,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from taskqueue import topology
 from taskqueue.amqp import Consumer, Delivery
 from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.errors import (
@@ -26,9 +25,10 @@ from taskqueue.errors import (
     ResultTimeout,
     WorkitemFailed,
 )
-from taskqueue.message import DELAY, DELAY_LIMIT_MS, WORKER_TYPE, Properties, encode_result, header, new_id
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import DELAY, DELAY_LIMIT_MS, WORKER_TYPE, Properties, encode_result, header, new_id
+from taskqueue.protocol.queues import Queue
 from taskqueue.session import Outbox, Session
-from taskqueue.topology import Queue
 from taskqueue.workitem import decode, worker_type
 
 __all__ = ["Client", "Result", "Submitted"]
@@ -229,7 +229,7 @@ class Client:
         private = properties.reply_to == self._private
         self._private_used = self._private_used or private
         needs = self._reply_queue() if private else None
-        outbox.publish(topology.ingress(self._session.amqp), properties, body, confirmed, needs=needs)
+        outbox.publish(queues.ingress(self._session.amqp), properties, body, confirmed, needs=needs)
 
     def _reply_queue(self) -> Queue:
         return Queue(self._private, {"x-expires": _REPLY_EXPIRES_MS})

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
 from taskqueue.config.load import Settings
 from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation.loop import Loop
-from taskqueue.message import (
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import (
     DELAY_TARGET,
     WORKER_TYPE,
     DeadReason,
@@ -33,7 +33,7 @@ from taskqueue.message import (
     on_ladder,
     reduced,
 )
-from taskqueue.topology import Queue
+from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import route, worker_type
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class Dispatcher:
         self._publisher = Publisher(self.connection)
         prefetch = settings.dispatcher.prefetch
         self._ingress = Consumer(
-            self.connection, self._declarer, topology.ingress(settings.amqp), prefetch, self._dispatch
+            self.connection, self._declarer, queues.ingress(settings.amqp), prefetch, self._dispatch
         )
-        self._ladder = Consumer(self.connection, self._declarer, topology.delay_step(), prefetch, self._step)
+        self._ladder = Consumer(self.connection, self._declarer, queues.delay_step(), prefetch, self._step)
 
     def start(self) -> None:
         """Connect and begin; never blocks."""
@@ -83,7 +83,7 @@ class Dispatcher:
             self.connection.close(done)
 
     def _up(self) -> None:
-        self._declarer.declare(topology.dead(), lambda: None)
+        self._declarer.declare(queues.dead(), lambda: None)
 
     def _down(self) -> None:
         self._in_hand.clear()
@@ -104,7 +104,7 @@ class Dispatcher:
         except MalformedWorkitem as error:
             self._bury(delivery, error)
             return
-        queue = topology.worker(routed.worker_type, self._settings.amqp)
+        queue = queues.worker(routed.worker_type, self._settings.amqp)
         onward = forwarded(properties, routed.content_type)
         if delay:
             self._climb(delivery, queue, onward, routed.body, delay, _now_ms() + delay)
@@ -118,7 +118,7 @@ class Dispatcher:
         remaining_ms: int, due_ms: int,
     ) -> None:  # fmt: skip
         """Put a workitem on the rung of the highest bit of its delay, or send it to its queue when none is left."""
-        step = topology.next_rung(remaining_ms)
+        step = queues.next_rung(remaining_ms)
         if step is None:
             self._send(delivery, target, off_ladder(onward), body)
         else:
@@ -131,9 +131,9 @@ class Dispatcher:
             if delivery.fault:
                 raise MalformedWorkitem(DeadReason.MALFORMED.value, delivery.fault)
             target = header(properties, DELAY_TARGET)
-            if not isinstance(target, str) or not target.startswith(topology.WORKER_PREFIX):
+            if not isinstance(target, str) or not target.startswith(queues.WORKER_PREFIX):
                 raise MalformedWorkitem("malformed", f"{DELAY_TARGET} is not a worker queue", target)
-            queue = topology.worker(worker_type(target.removeprefix(topology.WORKER_PREFIX)), self._settings.amqp)
+            queue = queues.worker(worker_type(target.removeprefix(queues.WORKER_PREFIX)), self._settings.amqp)
             remaining_ms, due_ms = delay_left_ms(properties, _now_ms())
         except MalformedWorkitem as error:
             self._bury(delivery, error)
@@ -154,7 +154,7 @@ class Dispatcher:
             delivery.properties, DeadReason(error.reason), error.detail,
             queue=delivery.source.queue.name, at_s=time.time(), host=self._host,
         )  # fmt: skip
-        self._send(delivery, topology.dead(), properties, delivery.body)
+        self._send(delivery, queues.dead(), properties, delivery.body)
 
     def _send(self, delivery: Delivery, queue: Queue, properties: Properties, body: bytes) -> None:
         """Publish to `queue`, declaring it first where it is not known to exist; settle when it is confirmed."""
@@ -164,7 +164,7 @@ class Dispatcher:
             self._publisher.publish(queue.name, properties, body, done)
         else:
             publish = partial(self._publisher.publish, queue.name, properties, body, done)
-            refused = None if queue.name == topology.DEAD else partial(self._refused, delivery, queue, properties, body)
+            refused = None if queue.name == queues.DEAD else partial(self._refused, delivery, queue, properties, body)
             self._declarer.declare(queue, publish, refused)
 
     def _published(
@@ -188,7 +188,7 @@ class Dispatcher:
     def _refused(self, delivery: Delivery, queue: Queue, properties: Properties, body: bytes, why: str) -> None:
         """The broker will not have it: a dead letter, at last one without the client's headers. Where not even that is
         taken it stays in its queue, unsettled, for a person to see to the broker's limits."""
-        if queue.name != topology.DEAD:
+        if queue.name != queues.DEAD:
             self._bury(delivery, MalformedWorkitem(DeadReason.REJECTED.value, f"it cannot be sent on: {why}"))
         elif (bare := reduced(properties)) != properties:
             self._send(delivery, queue, bare, body)

@@ -55,7 +55,7 @@ class WorkitemRefused(TaskqueueError):
 
 
 class MalformedWorkitem(TaskqueueError):
-    """A workitem that cannot be parsed: make it a dead letter. `reason` is one of `message.DeadReason`.
+    """A workitem that cannot be parsed: make it a dead letter. `reason` is one of `protocol.dead_letters.DeadReason`.
 
     `what` is for the log, too. `values` are what a client has put into a body or a header: they are quoted, shortened,
     in `detail` for the dead letter only.

@@ -20,7 +20,7 @@ from taskqueue import worker as api
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import MalformedWorkitem, PluginError
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
-from taskqueue.message import encode_result, shorten
+from taskqueue.protocol.properties import encode_result, shorten
 from taskqueue.workitem import decode
 
 _FRAMES = 200

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Timer
-from taskqueue.message import handed_back, new_id
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import handed_back, new_id
 from taskqueue.run import Run
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Leases:
         self._connection = connection
         self._declarer = declarer
         self._publisher = publisher
-        self._queue = topology.lease(new_id(), worker_type, amqp)
+        self._queue = queues.lease(new_id(), worker_type, amqp)
         self._runs = runs
         self._on_leased = on_leased
         self._on_unknown = on_unknown

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from typing import Any
 
-from taskqueue import topology
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.attempts import Attempts
 from taskqueue.config.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
@@ -31,6 +30,7 @@ from taskqueue.limits import TimeLimit
 from taskqueue.link import packets
 from taskqueue.link.assignment import EXITS, FAILED, Report
 from taskqueue.link.packets import Link
+from taskqueue.protocol import queues
 from taskqueue.run import Run, begin
 from taskqueue.settler import Settler
 from taskqueue.workers import Death, Worker, Workers
@@ -69,7 +69,7 @@ class Listener:
         self._publisher = Publisher(self.connection)
         self._settler = Settler(settings, amqp, results_ttl_s, self._declarer, self._publisher, self._done)
         self._attempts = Attempts(settings, self._settler, lambda run: self._wait_first([run]))
-        queue = topology.worker(settings.worker_type, amqp)
+        queue = queues.worker(settings.worker_type, amqp)
         self._consumer = Consumer(self.connection, self._declarer, queue, 1, self._delivered, self._deliveries_lost)
         self._intake = Intake(loop, settings, self._consumer, runs=self._runs.values, hands=lambda: self._workers.ready)
         self._leases = Leases(
@@ -105,9 +105,9 @@ class Listener:
     # -- deliveries in
 
     def _up(self) -> None:
-        self._declarer.declare(topology.dead(), lambda: None)
+        self._declarer.declare(queues.dead(), lambda: None)
         if self._settings.report_results:
-            self._declarer.declare(topology.results(self._settings.results_routing_key), lambda: None)
+            self._declarer.declare(queues.results(self._settings.results_routing_key), lambda: None)
 
     def _delivered(self, delivery: Delivery) -> None:
         run = begin(delivery)

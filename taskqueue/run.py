@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from taskqueue.amqp import Delivery
 from taskqueue.foundation.lifecycle import RUN_MOVES, Lifecycle, RunState
-from taskqueue.message import Properties, attempts, new_id
-from taskqueue.topology import Queue
+from taskqueue.protocol.properties import Properties, attempts, new_id
+from taskqueue.protocol.queues import Queue
 
 _numbers = count(1)
 

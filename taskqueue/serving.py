@@ -21,7 +21,7 @@ from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
 from taskqueue.host.title import set_title
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
 from taskqueue.link.packets import Link, Packet
-from taskqueue.message import shorten
+from taskqueue.protocol.properties import shorten
 
 
 class Line:

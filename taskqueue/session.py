@@ -15,8 +15,8 @@ from taskqueue.amqp import Connection, Declarer, Published, Publisher
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, WorkitemRefused
 from taskqueue.foundation.loop import Loop
-from taskqueue.message import Properties
-from taskqueue.topology import Queue
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 
 _CLOSE_S = 5.0
 _WINDOW = 1000

@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from taskqueue import topology
 from taskqueue.amqp import Declarer, Published, Publisher
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.link.assignment import RESULT_LIMIT
-from taskqueue.message import (
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import (
     DeadReason,
     Outcome,
     dead_letter,
@@ -62,7 +62,7 @@ class Settler:
         self._declarer = declarer
         self._publisher = publisher
         self._on_done = on_done
-        self._queue = topology.worker(settings.worker_type, amqp)
+        self._queue = queues.worker(settings.worker_type, amqp)
         self._host = socket.gethostname()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -79,7 +79,7 @@ class Settler:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
         onward = handed_back(run.properties, run.attempt, run.crashes)
         wait_ms = round(wait_s * 1000)
-        step = topology.next_rung(wait_ms)
+        step = queues.next_rung(wait_ms)
         if step is None:
             self._publish(run, [Publish(self._queue, onward, run.delivery.body)])
         else:
@@ -107,7 +107,7 @@ class Settler:
             handed_back(run.properties, run.attempt, run.crashes), reason, trace or error,
             queue=self._queue.name, at_s=time.time(), host=self._host,
         )  # fmt: skip
-        self._publish(run, [*self._result(run, outcome), Publish(topology.dead(), dead, body)])
+        self._publish(run, [*self._result(run, outcome), Publish(queues.dead(), dead, body)])
 
     # -- redeliveries
 
@@ -159,10 +159,10 @@ class Settler:
             run.properties, outcome, worker_type=settings.worker_type, host=self._host, ttl_s=self._results_ttl_s
         )
         reply_to = run.properties.reply_to
-        if reply_to and reply_to.startswith(topology.DIRECT_REPLY_PREFIX):
+        if reply_to and reply_to.startswith(queues.DIRECT_REPLY_PREFIX):
             log.warning("result dropped: task=%s reply_to=%s reason=not a queue", run.message_id, reply_to)
             return []
-        queue = topology.results(reply_to or settings.results_routing_key)
+        queue = queues.results(reply_to or settings.results_routing_key)
         return [Publish(queue, properties, outcome.body, declare=not reply_to, status=outcome.status)]
 
     def _publish(self, run: Run, outcome: Sequence[Publish]) -> None:
@@ -211,7 +211,7 @@ class Settler:
     def _refused(self, run: Run, publish: Publish, why: str) -> None:
         """The broker will not have a part of an outcome, however often: publish another in its place."""
         small = error_body(b"", None, f"the error result was refused: {why}", "")
-        if publish.queue.name == topology.DEAD:
+        if publish.queue.name == queues.DEAD:
             bare = reduced(publish.properties)
             if bare != publish.properties:
                 self._send(run, publish._replace(properties=bare))

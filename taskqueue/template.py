@@ -38,7 +38,7 @@ from taskqueue.host.title import set_title
 from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.link.packets import Link
-from taskqueue.message import shorten
+from taskqueue.protocol.properties import shorten
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from taskqueue.coroutines import run_async
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
 from taskqueue.link.assignment import Assignment, Report
-from taskqueue.message import error_body
+from taskqueue.protocol.properties import error_body
 from taskqueue.serving import call
 from taskqueue.worker import BaseWorker
 from taskqueue.workitem import BYTES, JSON, TEXT, decode

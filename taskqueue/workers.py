@@ -22,7 +22,7 @@ from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.link.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
 from taskqueue.link.packets import Link, Packet, adopt
-from taskqueue.message import shorten
+from taskqueue.protocol.properties import shorten
 from taskqueue.run import Run
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from functools import partial
 from bench.contenders.base import Contender
 from bench.lab import Room
 from bench.workitems import ID
-from taskqueue import topology
 from taskqueue.config.load import URL_VARIABLE, load
+from taskqueue.protocol import queues
 from waiting import wait_for
 
 
@@ -30,7 +30,7 @@ class Forwarders(Contender):
             load(environ={URL_VARIABLE: room.url}).amqp,
             queue_type=queue_type, ingress_queue_type=ingress_queue_type,
         )  # fmt: skip
-        chain = [topology.ingress(amqp), topology.worker("noop", amqp), topology.results("results")]
+        chain = [queues.ingress(amqp), queues.worker("noop", amqp), queues.results("results")]
         self._queues = chain[: hops + 1]
         self.outlet = self._queues[-1].name
         self._running: list[subprocess.Popen[bytes]] = []

@@ -19,7 +19,7 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.inspector import NOT_FOUND
 from taskqueue.amqp.wire import Delivery, describe, from_pika
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
-from taskqueue.topology import Queue
+from taskqueue.protocol.queues import Queue
 
 _BATCH = (100, 10_000)
 """Prefetch of the first consumer and of the last; doubled each time."""

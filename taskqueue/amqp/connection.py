@@ -24,7 +24,7 @@ from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Loop, Timer
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
 
 log = logging.getLogger(__name__)
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what matters of it is logged here, once

@@ -24,7 +24,7 @@ from taskqueue.amqp.frames import Message
 from taskqueue.amqp.wire import Delivery, describe, from_pika
 from taskqueue.foundation.backoff import Backoff, patience_s
 from taskqueue.foundation.loop import Timer
-from taskqueue.topology import Queue
+from taskqueue.protocol.queues import Queue
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
-from taskqueue.topology import Queue
+from taskqueue.protocol.queues import Queue
 
 log = logging.getLogger(__name__)
 

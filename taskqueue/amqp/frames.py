@@ -16,7 +16,7 @@ import pika.exceptions
 from pika import spec
 
 from taskqueue.amqp.wire import text_table
-from taskqueue.message import Headers, Properties
+from taskqueue.protocol.properties import Headers, Properties
 
 FRAME = struct.Struct(">BHI")
 """Type, channel, size: before each payload, behind which stands `_END`."""

@@ -19,7 +19,7 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.foundation.loop import Timer
-from taskqueue.topology import Queue
+from taskqueue.protocol.queues import Queue
 
 _ANSWER_S = 10.0
 """Longer than any election takes: a quorum queue without a leader has no answer, for ever."""

@@ -27,7 +27,7 @@ from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.wire import describe
 from taskqueue.foundation.backoff import Backoff, patience_s
 from taskqueue.foundation.loop import Timer
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import pika.frame
 from pika import spec
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
-from taskqueue.message import Properties
-from taskqueue.topology import Queue
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 
 NESTING_LIMIT = 100
 """Tables and lists in a header within each other: what is nested deeper than Python can go would end the daemon."""

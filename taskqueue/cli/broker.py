@@ -16,9 +16,9 @@ from taskqueue.cli.interrupts import Interrupts
 from taskqueue.cli.reading import Reading, Renewal
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 from taskqueue.session import Outbox, Session
-from taskqueue.topology import Queue
 
 T = TypeVar("T")
 

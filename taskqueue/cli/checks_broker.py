@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from taskqueue import topology
 from taskqueue.amqp import Published
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.checks_host import POOL_SERVICE
@@ -27,8 +26,9 @@ from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.lease import LEASE_AFTER_S
-from taskqueue.message import Properties, new_id
-from taskqueue.topology import Queue
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import Properties, new_id
+from taskqueue.protocol.queues import Queue
 
 DISPATCHER_SERVICE = "python-taskqueue-dispatcher"
 _OLDEST = (3, 10)
@@ -177,12 +177,12 @@ def queues(
     amqp, groups = settings.amqp, tuple(groups)
     types = {group.worker_type: None for group in groups}
     for name in management.queues() or {}:
-        if name.startswith(topology.WORKER_PREFIX):
-            types[name.removeprefix(topology.WORKER_PREFIX)] = None
-    workers = [topology.worker(each, amqp) for each in types]
-    ours = [topology.ingress(amqp), topology.dead(), topology.delay_step(), *workers]
-    ours += [topology.rung(each) for each in range(topology.LOWEST_RUNG, topology.HIGHEST_RUNG + 1)]
-    ours += [topology.results(each) for each in dict.fromkeys(group.results_routing_key for group in groups)]
+        if name.startswith(queues.WORKER_PREFIX):
+            types[name.removeprefix(queues.WORKER_PREFIX)] = None
+    workers = [queues.worker(each, amqp) for each in types]
+    ours = [queues.ingress(amqp), queues.dead(), queues.delay_step(), *workers]
+    ours += [queues.rung(each) for each in range(queues.LOWEST_RUNG, queues.HIGHEST_RUNG + 1)]
+    ours += [queues.results(each) for each in dict.fromkeys(group.results_routing_key for group in groups)]
     counts = broker.counts_of(queue.name for queue in ours)
     different = 0
     for queue in (queue for queue in ours if counts[queue.name] is not None):
@@ -200,15 +200,15 @@ def queues(
         yield ok("queues", f"{exist} exist, as we would declare them")
     # a group that runs consumes, but for the time in which all its workers are at long tasks
     here = {group.worker_type for group in pool.groups if group.state == "running"} if pool else ()
-    yield from _consumers(broker, [topology.WORKER_PREFIX + each for each in types if each not in here])
+    yield from _consumers(broker, [queues.WORKER_PREFIX + each for each in types if each not in here])
     yield from _dead(broker)
 
 
 def _migration(queue: Queue) -> str:
     setting = ""
-    if queue.name == topology.INGRESS:
+    if queue.name == queues.INGRESS:
         setting = ", or say [amqp] ingress_queue_type as it is"
-    elif queue.name.startswith(topology.WORKER_PREFIX):
+    elif queue.name.startswith(queues.WORKER_PREFIX):
         setting = ", or say [amqp] queue_type as it is"
     return (
         f"it is used as it is; to have it made anew: stop what publishes to it, let it run empty, "
@@ -218,7 +218,7 @@ def _migration(queue: Queue) -> str:
 
 def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
     start = f"systemctl start {DISPATCHER_SERVICE}, on any host"
-    ingress = broker.counts(topology.INGRESS)
+    ingress = broker.counts(queues.INGRESS)
     if ingress is None or not ingress.consumers:
         yield problem("consumers", f"no dispatcher runs; {_waiting(ingress.ready if ingress else 0)}", start)
     missing = 0
@@ -231,7 +231,7 @@ def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
         advice = f"systemctl start {POOL_SERVICE} on a host that has the plugin; taskqueue status there"
         yield (problem if found is not None and found.ready else warning)("consumers", told, advice)
     if ingress is not None and ingress.consumers and not missing:
-        yield ok("consumers", f"{ingress.consumers} of the queue {topology.INGRESS}, and workers of each type")
+        yield ok("consumers", f"{ingress.consumers} of the queue {queues.INGRESS}, and workers of each type")
 
 
 def _waiting(ready: int) -> str:
@@ -246,7 +246,7 @@ def stuck(broker: Broker, pool: Pool, groups: Iterable[GroupSettings]) -> Iterat
         long_s = pool.now - max(oldest, default=pool.now)
         if group.name not in endless or long_s < LEASE_AFTER_S:
             continue
-        found = broker.counts(topology.WORKER_PREFIX + group.worker_type)
+        found = broker.counts(queues.WORKER_PREFIX + group.worker_type)
         if found is not None and found.ready:
             yield warning(
                 "workers",
@@ -257,9 +257,9 @@ def stuck(broker: Broker, pool: Pool, groups: Iterable[GroupSettings]) -> Iterat
 
 
 def _dead(broker: Broker) -> Iterator[Finding]:
-    found = broker.counts(topology.DEAD)
+    found = broker.counts(queues.DEAD)
     if found is not None and found.ready:
-        yield warning("dead letters", f"{found.ready} in {topology.DEAD}", "taskqueue dead list; then replay or drop")
+        yield warning("dead letters", f"{found.ready} in {queues.DEAD}", "taskqueue dead list; then replay or drop")
     else:
         yield ok("dead letters", "none")
 

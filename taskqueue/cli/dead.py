@@ -16,8 +16,8 @@ from taskqueue.cli.letters import COLUMNS, Selection, chosen, row, selecting
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column, moment
 from taskqueue.errors import TaskqueueError
-from taskqueue.letter import Letter
-from taskqueue.message import DEAD_HEADERS, Properties, clean
+from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.properties import DEAD_HEADERS, Properties, clean
 
 _BODY_ON_TERMINAL = 20_000
 """Bytes; more is nothing to read there."""

@@ -12,7 +12,7 @@ from taskqueue.cli.letters import COLUMNS, Selection, chosen, row, selecting
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
-from taskqueue.topology import DEAD
+from taskqueue.protocol.queues import DEAD
 
 _DROPPED = (Column("id"), Column("worker_type", "type"), Column("reason"))
 

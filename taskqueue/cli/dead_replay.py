@@ -23,8 +23,8 @@ from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, Show
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
-from taskqueue.letter import Letter, read, revived
-from taskqueue.topology import DEAD, Queue
+from taskqueue.protocol.dead_letters import Letter, read, revived
+from taskqueue.protocol.queues import DEAD, Queue
 
 _WINDOW = 200
 """Letters under way without a confirm: so many, at most, are in doubt when the connection is cut."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskqueue.errors import TaskqueueError
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
 from taskqueue.session import Session
 
 _SHOWN = ("content_type", "content_encoding", "priority", "correlation_id", "reply_to", "expiration")

@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-from taskqueue import topology
 from taskqueue.cli import parameters
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Function
 from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, moment
 from taskqueue.config.settings import AmqpSettings
-from taskqueue.letter import Letter, read
-from taskqueue.message import DeadReason
-from taskqueue.topology import Queue
+from taskqueue.protocol import queues
+from taskqueue.protocol.dead_letters import Letter, read
+from taskqueue.protocol.properties import DeadReason
+from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import TYPE_PATTERN
 
 _DETAIL_WIDTH = 120
@@ -145,7 +145,7 @@ def selecting(*, all_option: bool) -> Callable[[Function], Function]:
 
 def chosen(broker: Broker, selection: Selection) -> Generator[tuple[Message, Letter], None, None]:
     """The dead letters that `selection` takes, the oldest first; close it before `broker`."""
-    with broker.read(topology.DEAD) as reading:
+    with broker.read(queues.DEAD) as reading:
         for message in reading:
             letter = read(message.properties)
             if selection.takes(letter):
@@ -159,9 +159,9 @@ class Destinations:
         self._broker = broker
         self._amqp = amqp
         self._known: dict[str, Queue | None] = {
-            topology.INGRESS: topology.ingress(amqp),
-            topology.DELAY_STEP: topology.delay_step(),
-            topology.DEAD: None,
+            queues.INGRESS: queues.ingress(amqp),
+            queues.DELAY_STEP: queues.delay_step(),
+            queues.DEAD: None,
         }
 
     def of(self, name: str) -> Queue | None:
@@ -171,7 +171,7 @@ class Destinations:
         return self._known[name]
 
     def _found(self, name: str) -> Queue | None:
-        worker_type = name.removeprefix(topology.WORKER_PREFIX)
+        worker_type = name.removeprefix(queues.WORKER_PREFIX)
         if worker_type != name and TYPE_PATTERN.fullmatch(worker_type):
-            return topology.worker(worker_type, self._amqp)
+            return queues.worker(worker_type, self._amqp)
         return Queue(name, {}) if 0 < len(name.encode()) <= 255 and self._broker.counts(name) is not None else None

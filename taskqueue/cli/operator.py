@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from taskqueue import plugins, topology
+from taskqueue import plugins
 from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
+from taskqueue.protocol import queues
 
 _CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
 """Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
@@ -55,7 +56,7 @@ class Operator:
         types = self.plugins.keys() if worker_type is None else {*self.plugins, worker_type}
         groups = self.settings.groups(types)
         named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
-        return sorted(named) or [topology.RESULTS]
+        return sorted(named) or [queues.RESULTS]
 
     def worker_types(self, seen: pool.Pool | None = None) -> set[str]:
         """The worker types that are known here: of plugins that are installed, and of groups of the pool."""

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskqueue import topology
 from taskqueue.cli.broker import Broker, Server
 from taskqueue.cli.management import Management, Node, QueueFigures
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.pool import Pool
+from taskqueue.protocol import queues
 
-DELAYED = topology.DELAY_PREFIX + "*"
-LEASED = topology.LEASE_PREFIX + "*"
+DELAYED = queues.DELAY_PREFIX + "*"
+LEASED = queues.LEASE_PREFIX + "*"
 """Rows that stand for many queues."""
 _DISPATCHER = "taskqueue-dispatcher "
 
@@ -95,25 +95,25 @@ def see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
             )
         )
     overview.queues += _together(broker, figures)
-    overview.dispatchers = counted[topology.INGRESS].consumers if topology.INGRESS in counted else 0
+    overview.dispatchers = counted[queues.INGRESS].consumers if queues.INGRESS in counted else 0
     overview.nodes = management.nodes()
     overview.dispatcher_names = _dispatchers(management)
 
 
 def _names(operator: Operator, pool: Pool | None, figures: dict[str, QueueFigures] | None) -> list[str]:
     """The queues with a row of their own. AMQP cannot list them: they are those of the worker types that are known."""
-    workers = {topology.WORKER_PREFIX + worker_type for worker_type in operator.worker_types(pool)}
-    workers |= {name for name in figures or () if name.startswith(topology.WORKER_PREFIX)}
-    return [topology.INGRESS, *sorted(workers), *sorted({*operator.results_of(), topology.RESULTS}), topology.DEAD]
+    workers = {queues.WORKER_PREFIX + worker_type for worker_type in operator.worker_types(pool)}
+    workers |= {name for name in figures or () if name.startswith(queues.WORKER_PREFIX)}
+    return [queues.INGRESS, *sorted(workers), *sorted({*operator.results_of(), queues.RESULTS}), queues.DEAD]
 
 
 def _together(broker: Broker, figures: dict[str, QueueFigures] | None) -> Iterable[QueueState]:
     """Rows for delays, and for the leases of long tasks, whose names only the management plugin knows."""
-    names = [queue.name for queue in topology.ladder()]
+    names = [queue.name for queue in queues.ladder()]
     found = [counts for counts in broker.counts_of(names).values() if counts is not None]
     if found:
         yield QueueState(DELAYED, sum(counts.ready for counts in found), None, None, None, None)
-    leases = [each for name, each in (figures or {}).items() if name.startswith(topology.LEASE_PREFIX)]
+    leases = [each for name, each in (figures or {}).items() if name.startswith(queues.LEASE_PREFIX)]
     if leases:
         yield QueueState(
             LEASED, sum(each.ready for each in leases), sum(each.unacked for each in leases),

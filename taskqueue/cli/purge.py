@@ -7,7 +7,7 @@ import click
 from taskqueue.cli import parameters
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.errors import TaskqueueError
-from taskqueue.topology import WORKER_PREFIX
+from taskqueue.protocol.queues import WORKER_PREFIX
 
 
 @click.command("purge", short_help="Remove the workitems that wait for a worker type.")

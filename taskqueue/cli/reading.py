@@ -18,7 +18,7 @@ from typing import Self
 
 from taskqueue.amqp import Browser, Counts, Delivery, Published
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
-from taskqueue.message import Properties, clean, header, new_id
+from taskqueue.protocol.properties import Properties, clean, header, new_id
 from taskqueue.session import Session
 
 log = logging.getLogger(__name__)

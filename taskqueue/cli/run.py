@@ -14,7 +14,7 @@ from taskqueue.cli.trial import Heard, Trial, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
 from taskqueue.link.assignment import EXITS, Report
-from taskqueue.message import error_body
+from taskqueue.protocol.properties import error_body
 from taskqueue.workitem import JSON, decode
 
 _STDERR = 2

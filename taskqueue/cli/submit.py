@@ -15,7 +15,6 @@ from typing import Any
 
 import click
 
-from taskqueue import topology
 from taskqueue.cli import bodies, groups, parameters
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.lines import Lines
@@ -23,7 +22,8 @@ from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column
 from taskqueue.client import Client, Result, Submitted
 from taskqueue.errors import MalformedWorkitem, ResultTimeout, TaskqueueError, WorkitemFailed, WorkitemRefused
-from taskqueue.message import DELAY, WORKER_TYPE
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import DELAY, WORKER_TYPE
 from taskqueue.workitem import JSON, TEXT
 
 _COLUMNS = (Column("id"), Column("worker_type"))
@@ -155,9 +155,9 @@ def _content(order: _Order, body: str | None, path: Path | None) -> bytes:
 
 
 def _say_who_is_missing(operator: Operator, broker: Broker, worker_type: str) -> None:
-    queue = topology.WORKER_PREFIX + worker_type
-    counts = broker.counts_of([topology.INGRESS, queue])
-    missing = {topology.INGRESS: "no dispatcher runs", queue: f"no worker of type {worker_type} consumes"}
+    queue = queues.WORKER_PREFIX + worker_type
+    counts = broker.counts_of([queues.INGRESS, queue])
+    missing = {queues.INGRESS: "no dispatcher runs", queue: f"no worker of type {worker_type} consumes"}
     for name, text in missing.items():
         found = counts[name]
         if found is None or found.consumers == 0:

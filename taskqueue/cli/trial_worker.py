@@ -18,7 +18,7 @@ from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
-from taskqueue.message import shorten
+from taskqueue.protocol.properties import shorten
 
 
 def main() -> int:

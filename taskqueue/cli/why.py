@@ -15,7 +15,6 @@ from typing import Any
 
 import click
 
-from taskqueue import letter, topology
 from taskqueue.amqp import Delivery
 from taskqueue.cli import parameters
 from taskqueue.cli.broker import Broker
@@ -24,7 +23,8 @@ from taskqueue.cli.pool import Pool
 from taskqueue.cli.show import Column, moment, span
 from taskqueue.client import read_result
 from taskqueue.errors import PoolUnavailable, TaskqueueError
-from taskqueue.message import DELAY_DUE, DELAY_TARGET, Properties, attempts, header, off_rung
+from taskqueue.protocol import dead_letters, queues
+from taskqueue.protocol.properties import DELAY_DUE, DELAY_TARGET, Properties, attempts, header, off_rung
 
 _MANY = 1000
 """Messages in a queue; more take long enough for a progress bar."""
@@ -119,12 +119,12 @@ class _Search:
         self._id = message_id
         self._pool = pool
         types = operator.worker_types(pool) if worker_type is None else {worker_type}
-        self._workers = [topology.WORKER_PREFIX + name for name in sorted(types)]
-        self._results = sorted({topology.RESULTS, *operator.results_of(worker_type)})
+        self._workers = [queues.WORKER_PREFIX + name for name in sorted(types)]
+        self._results = sorted({queues.RESULTS, *operator.results_of(worker_type)})
 
     def ended(self) -> Iterator[_Sighting]:
         """As a dead letter, or with a result: one workitem may have both, and more than one."""
-        for delivery, _ in self._in(topology.DEAD):
+        for delivery, _ in self._in(queues.DEAD):
             yield _dead(delivery.properties)
         for queue in self._results:
             for delivery, _ in self._in(queue):
@@ -133,8 +133,8 @@ class _Search:
     def to_come(self) -> Iterator[_Sighting]:
         """Where it waits: in one place."""
         places: list[tuple[str, Callable[[Properties, int], _Sighting]]] = [
-            *((queue.name, partial(_delayed, queue.name)) for queue in topology.ladder()),
-            *((name, partial(_waiting, name)) for name in (*self._workers, topology.INGRESS)),
+            *((queue.name, partial(_delayed, queue.name)) for queue in queues.ladder()),
+            *((name, partial(_waiting, name)) for name in (*self._workers, queues.INGRESS)),
         ]
         for queue, seen in places:
             with closing(self._in(queue)) as found:
@@ -149,7 +149,7 @@ class _Search:
             if at_hand:
                 yield f"{at_hand} workitems wait at hand of group {group.name} on this host; their ids are not known"
         figures = self._operator.management(self._broker).queues() or {}
-        for name in (topology.INGRESS, *self._workers):
+        for name in (queues.INGRESS, *self._workers):
             if name in figures and figures[name].unacked:
                 yield f"{figures[name].unacked} workitems of {name} are at hand of those who consume it"
 
@@ -158,7 +158,7 @@ class _Search:
         counts = self._broker.counts(queue)
         if counts is None or not counts.ready:
             return
-        renew = _moved_on if queue.startswith(topology.DELAY_PREFIX) else None
+        renew = _moved_on if queue.startswith(queues.DELAY_PREFIX) else None
         with self._progress(queue, counts.ready) as advance, self._broker.read(queue, renew=renew) as reading:
             for place, message in enumerate(reading, start=1):
                 advance(1)
@@ -174,17 +174,17 @@ class _Search:
 
 def _moved_on(properties: Properties) -> tuple[str, Properties]:
     """A copy on the same rung would wait for all of its time again."""
-    return topology.DELAY_STEP, off_rung(properties, int(time.time() * 1000))
+    return queues.DELAY_STEP, off_rung(properties, int(time.time() * 1000))
 
 
 def _dead(properties: Properties) -> _Sighting:
-    said = letter.read(properties)
+    said = dead_letters.read(properties)
     last_line = (said.detail or "").rstrip().rpartition("\n")[2]
     when = "" if said.died_at is None else f" at {moment(said.died_at)}"
     where = f" on {said.host}" if said.host else ""
     return _Sighting(
         "dead",
-        topology.DEAD,
+        queues.DEAD,
         f"{said.reason}{when}{where}, in {said.queue}: {last_line}",
         {name: value for name, value in said._asdict().items() if name != "message_id"},
     )

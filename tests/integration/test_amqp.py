@@ -19,8 +19,8 @@ from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, 
 from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.loop import Loop
-from taskqueue.message import Properties
-from taskqueue.topology import Queue
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 from turning import turn_until
 from waiting import wait_for
 

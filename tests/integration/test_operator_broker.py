@@ -18,8 +18,8 @@ from taskqueue.cli.reading import RETURNS_LIMIT
 from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable
-from taskqueue.message import Properties
-from taskqueue.topology import Queue
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 from waiting import wait_for
 
 QUORUM = Queue("quorum", {"x-queue-type": "quorum"})

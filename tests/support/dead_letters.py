@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from plain_amqp import PlainAmqp
-from taskqueue import topology
 from taskqueue.config.load import URL_VARIABLE, load
-from taskqueue.message import Properties
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import Properties
 from taskqueue.session import Outbox, Session
 from waiting import wait_for
 
@@ -49,7 +49,7 @@ def bury_many(amqp: PlainAmqp, count: int, body: bytes = b"body", **said: Any) -
         outbox = Outbox(session)
         for message_id in ids:
             properties = Properties(message_id=message_id, content_type="text/plain", headers=told)
-            outbox.publish(topology.dead(), properties, body, lambda: None)
+            outbox.publish(queues.dead(), properties, body, lambda: None)
         outbox.settle()
     finally:
         session.close()

@@ -17,7 +17,7 @@ from hostile import HEADERS, PROPERTIES, Case, numbered
 from raw_amqp import content_header
 from taskqueue.amqp import frames
 from taskqueue.amqp.wire import from_pika, to_pika
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
 
 CHANNEL, FRAME_MAX = 3, 4096
 BODY_ROOM = FRAME_MAX - frames.FRAMING

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "config", "link", "host", "foundation"},
+    {"taskqueue", "errors", "protocol", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
@@ -33,15 +33,15 @@ TIERS = (
         "prefetch",
         "link.packets",
         "host.output",
-        "topology",
+        "protocol.queues",
         "host.logs",
         "host.spawn",
         "status",
         "worker",
     },
-    {"message", "plugins", "config.rules", "host.daemon"},
+    {"protocol.properties", "plugins", "config.rules", "host.daemon"},
     {"config.load"},
-    {"letter"},
+    {"protocol.dead_letters"},
     {"amqp.wire", "execution", "generation"},
     {"amqp.frames"},
     {"amqp.connection", "serving", "group"},

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskqueue.letter import Letter, read, revived
-from taskqueue.message import DeadReason, Properties, dead_letter
+from taskqueue.protocol.dead_letters import Letter, read, revived
+from taskqueue.protocol.properties import DeadReason, Properties, dead_letter
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hostile import BODIES
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.message import (
+from taskqueue.protocol.properties import (
     ATTEMPT,
     CRASHES,
     DELAY,

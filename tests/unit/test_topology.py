@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskqueue import topology
 from taskqueue.config.settings import AmqpSettings
-from taskqueue.message import Properties, delay_left_ms, on_ladder
-from taskqueue.topology import HIGHEST_RUNG, LOWEST_RUNG, next_rung
+from taskqueue.protocol import queues
+from taskqueue.protocol.properties import Properties, delay_left_ms, on_ladder
+from taskqueue.protocol.queues import HIGHEST_RUNG, LOWEST_RUNG, next_rung
 
 AMQP = AmqpSettings((("localhost", 5672),), "guest", "guest", "/", 60, False, None, None, None, "quorum", "classic")
 TEN_YEARS_MS = 10 * 366 * 86_400_000
@@ -77,7 +77,7 @@ def test_no_delay_is_no_rung(delay: int) -> None:
 
 def test_rungs_have_fixed_ttls_that_rabbitmq_takes() -> None:
     for exponent in range(LOWEST_RUNG, HIGHEST_RUNG + 1):
-        queue = topology.rung(exponent)
+        queue = queues.rung(exponent)
         assert queue.name == f"taskqueue_delay_{exponent:02d}"
         assert queue.arguments == {
             "x-queue-type": "quorum",
@@ -91,13 +91,13 @@ def test_rungs_have_fixed_ttls_that_rabbitmq_takes() -> None:
 
 
 def test_taskqueue_has_no_arguments_by_default() -> None:
-    assert topology.ingress(AMQP) == topology.Queue("taskqueue", {})
-    quorum = topology.ingress(replace(AMQP, ingress_queue_type="quorum"))
-    assert quorum == topology.Queue("taskqueue", {"x-queue-type": "quorum"})
+    assert queues.ingress(AMQP) == queues.Queue("taskqueue", {})
+    quorum = queues.ingress(replace(AMQP, ingress_queue_type="quorum"))
+    assert quorum == queues.Queue("taskqueue", {"x-queue-type": "quorum"})
 
 
 def test_worker_queues() -> None:
-    assert topology.worker("a.b", AMQP) == topology.Queue(
+    assert queues.worker("a.b", AMQP) == queues.Queue(
         "worker_a.b",
         {
             "x-queue-type": "quorum",
@@ -108,20 +108,20 @@ def test_worker_queues() -> None:
             "x-overflow": "reject-publish",
         },
     )
-    classic = topology.worker("a", replace(AMQP, queue_type="classic"))
+    classic = queues.worker("a", replace(AMQP, queue_type="classic"))
     assert classic.arguments == {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "taskqueue_dead"}
 
 
 def test_results_dead_and_step() -> None:
-    assert topology.results("results") == topology.Queue("results", {})
-    assert topology.dead() == topology.Queue("taskqueue_dead", {"x-queue-type": "quorum"})
-    assert topology.delay_step().arguments == topology.worker("w", AMQP).arguments, "limited, and never dropped"
+    assert queues.results("results") == queues.Queue("results", {})
+    assert queues.dead() == queues.Queue("taskqueue_dead", {"x-queue-type": "quorum"})
+    assert queues.delay_step().arguments == queues.worker("w", AMQP).arguments, "limited, and never dropped"
 
 
 def test_a_queue_cannot_be_changed_by_who_declares_it() -> None:
     with pytest.raises(TypeError):
-        topology.worker("a", AMQP).arguments["x"] = 1  # type: ignore[index]
+        queues.worker("a", AMQP).arguments["x"] = 1  # type: ignore[index]
 
 
 def test_a_worker_type_of_any_length_makes_a_queue_name_that_amqp_takes() -> None:
-    assert len(topology.worker("a" * 201, AMQP).name.encode()) <= 255
+    assert len(queues.worker("a" * 201, AMQP).name.encode()) <= 255

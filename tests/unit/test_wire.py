@@ -16,7 +16,7 @@ from hostile import CANARY, HEADERS, PROPERTIES, Case, nested, numbered
 from raw_amqp import content_header, long, short, table
 from taskqueue.amqp.wire import NESTING_LIMIT, Undecodable, from_pika, header_frame, to_pika
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.message import (
+from taskqueue.protocol.properties import (
     DeadReason,
     Properties,
     attempts,

@@ -24,9 +24,9 @@ from taskqueue.host import kernel
 from taskqueue.link import packets
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.link.packets import Link
-from taskqueue.message import Properties
+from taskqueue.protocol.properties import Properties
+from taskqueue.protocol.queues import Queue
 from taskqueue.run import Run, begin
-from taskqueue.topology import Queue
 from taskqueue.workers import Death, Worker, Workers
 
 

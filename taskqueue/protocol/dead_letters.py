@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from taskqueue.message import (
+from taskqueue.protocol.properties import (
     ATTEMPT,
     CRASHES,
     DEAD_HEADERS,
@@ -21,7 +21,7 @@ from taskqueue.message import (
     header,
     new_id,
 )
-from taskqueue.topology import WORKER_PREFIX
+from taskqueue.protocol.queues import WORKER_PREFIX
 
 _SAID = {
     "expired": "its expiration was over before it was begun",
@@ -36,7 +36,7 @@ class Letter(NamedTuple):
     message_id: str | None
     worker_type: str | None
     reason: str | None
-    """One of `message.DeadReason`, or the broker's own word."""
+    """One of `protocol.dead_letters.DeadReason`, or the broker's own word."""
     died_at: float | None
     """Unix time in seconds."""
     queue: str | None
