@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from taskqueue.amqp import Consumer, Delivery
+from taskqueue.amqp.session import Outbox, Session
 from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.errors import (
     MalformedWorkitem,
@@ -28,7 +29,6 @@ from taskqueue.errors import (
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import DELAY, DELAY_LIMIT_MS, WORKER_TYPE, Properties, encode_result, header, new_id
 from taskqueue.protocol.queues import Queue
-from taskqueue.session import Outbox, Session
 from taskqueue.workitem import decode, worker_type
 
 __all__ = ["Client", "Result", "Submitted"]

@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from taskqueue.amqp import Counts, Inspector
+from taskqueue.amqp.session import Outbox, Session
 from taskqueue.cli.interrupts import Interrupts
 from taskqueue.cli.reading import Reading, Renewal
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
-from taskqueue.session import Outbox, Session
 
 T = TypeVar("T")
 

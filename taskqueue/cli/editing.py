@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from taskqueue.amqp.session import Session
 from taskqueue.errors import TaskqueueError
 from taskqueue.protocol.properties import Properties
-from taskqueue.session import Session
 
 _SHOWN = ("content_type", "content_encoding", "priority", "correlation_id", "reply_to", "expiration")
 _KINDS: dict[str, type] = {**dict.fromkeys(_SHOWN, str), "priority": int, "queue": str, "headers": dict}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from taskqueue.amqp.session import Session
 from taskqueue.errors import TaskqueueError
-from taskqueue.session import Session
 
 _CHUNK = 1 << 16
 LINE_LIMIT = 128 * 1024 * 1024

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from taskqueue.amqp import Browser, Counts, Delivery, Published
+from taskqueue.amqp.session import Session
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.protocol.properties import Properties, clean, header, new_id
-from taskqueue.session import Session
 
 log = logging.getLogger(__name__)
 

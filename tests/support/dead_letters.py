@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from plain_amqp import PlainAmqp
+from taskqueue.amqp.session import Outbox, Session
 from taskqueue.config.load import URL_VARIABLE, load
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import Properties
-from taskqueue.session import Outbox, Session
 from waiting import wait_for
 
 DEAD = "taskqueue_dead"

@@ -48,7 +48,7 @@ TIERS = (
     {"amqp.declarer", "amqp.publisher", "amqp.inspector", "coroutines", "template"},
     {"amqp.consumer", "amqp.browser"},
     {"amqp"},
-    {"run", "session"},
+    {"run", "amqp.session"},
     {"workers", "settler", "lease"},
     {"attempts", "limits", "intake"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
