@@ -24,7 +24,7 @@ from taskqueue.group import Group
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.spawn import SERVICE_USER
 from taskqueue.host.title import set_title
-from taskqueue.status import Answer, StatusSocket
+from taskqueue.status.server import Answer, StatusSocket
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from taskqueue.cli.broker import Broker
 from taskqueue.cli.checks_host import POOL_SERVICE
 from taskqueue.cli.findings import Finding, ok, problem, warning
 from taskqueue.cli.management import Management
-from taskqueue.cli.pool import Pool
 from taskqueue.cli.show import span
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
@@ -29,6 +28,7 @@ from taskqueue.lease import LEASE_AFTER_S
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import Properties, new_id
 from taskqueue.protocol.queues import Queue
+from taskqueue.status.document import Pool
 
 DISPATCHER_SERVICE = "python-taskqueue-dispatcher"
 _OLDEST = (3, 10)

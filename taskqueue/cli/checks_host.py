@@ -18,12 +18,12 @@ from taskqueue import __version__
 from taskqueue.cli import groups
 from taskqueue.cli.findings import Finding, ok, problem, warning
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.pool import Group, Pool
 from taskqueue.cli.trial import Trial
 from taskqueue.config.load import DEFAULT_PATH, Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError, PoolUnavailable
 from taskqueue.host.spawn import SERVICE_USER
+from taskqueue.status.document import Group, Pool
 
 POOL_SERVICE = "python-taskqueue-workerpool"
 _TIME_ERROR = 5

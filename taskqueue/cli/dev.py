@@ -24,12 +24,12 @@ import click
 
 from taskqueue.cli.dev_site import Site, State
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.pool import read
 from taskqueue.cli.private_broker import BrokerError, PrivateBroker
 from taskqueue.config.load import URL_VARIABLE
 from taskqueue.errors import PluginError, PoolUnavailable, TaskqueueError
 from taskqueue.host import kernel
 from taskqueue.host.spawn import identity
+from taskqueue.status.document import read
 
 _LOOK_S = 0.3
 """Between two looks at the files."""

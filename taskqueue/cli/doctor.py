@@ -10,10 +10,10 @@ import click
 from taskqueue.cli import checks_broker, checks_host
 from taskqueue.cli.findings import Finding, show_findings
 from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.pool import Pool
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError
+from taskqueue.status.document import Pool
 
 
 @click.command("doctor", short_help="Check everything; say what to do about it.")

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from taskqueue import plugins
-from taskqueue.cli import pool
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.protocol import queues
+from taskqueue.status import document
 
 _CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
 """Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
@@ -58,7 +58,7 @@ class Operator:
         named = {each.results_routing_key for each in groups if worker_type in (None, each.worker_type)}
         return sorted(named) or [queues.RESULTS]
 
-    def worker_types(self, seen: pool.Pool | None = None) -> set[str]:
+    def worker_types(self, seen: document.Pool | None = None) -> set[str]:
         """The worker types that are known here: of plugins that are installed, and of groups of the pool."""
         return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
 
@@ -70,9 +70,9 @@ class Operator:
         """The management API of the broker that `broker` is connected to; it may be absent."""
         return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
 
-    def pool(self, socket: Path | None = None) -> pool.Pool:
+    def pool(self, socket: Path | None = None) -> document.Pool:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""
-        return pool.read(socket or pool.SOCKET)
+        return document.read(socket or document.SOCKET)
 
     def confirm(self, broker: Broker, question: str) -> None:
         """Have a person say yes, or end the command."""
@@ -125,7 +125,7 @@ socket_option = click.option(
     "--socket",
     type=click.Path(path_type=Path, readable=False),
     metavar="PATH",
-    help=f"The workerpool's status socket (default: {pool.SOCKET}).",
+    help=f"The workerpool's status socket (default: {document.SOCKET}).",
 )
 """For the commands that ask the pool; the value is passed as `socket`, None by default."""
 

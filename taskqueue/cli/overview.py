@@ -13,8 +13,8 @@ from typing import Any
 from taskqueue.cli.broker import Broker, Server
 from taskqueue.cli.management import Management, Node, QueueFigures
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.pool import Pool
 from taskqueue.protocol import queues
+from taskqueue.status.document import Pool
 
 DELAYED = queues.DELAY_PREFIX + "*"
 LEASED = queues.LEASE_PREFIX + "*"

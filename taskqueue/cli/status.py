@@ -15,9 +15,9 @@ from taskqueue.cli import parameters
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Operator, operator_command, socket_option
 from taskqueue.cli.overview import Overview, see_broker
-from taskqueue.cli.pool import Group, Pool
 from taskqueue.cli.show import Column, Show, span
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
+from taskqueue.status.document import Group, Pool
 
 _WATCHING_TIMEOUT_S = 3.0
 """A broker that does not answer is not to stop the picture for long."""

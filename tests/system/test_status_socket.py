@@ -15,8 +15,8 @@ import pytest
 
 import processes
 from daemons import Stage
-from taskqueue.cli import pool
 from taskqueue.errors import PoolUnavailable
+from taskqueue.status import document
 from waiting import wait_for
 
 NAP = """
@@ -165,7 +165,7 @@ def test_what_the_operators_command_reads(stage: Stage) -> None:
     stage.amqp.submit("nap 3", message_id="long-one")
     pid = stage.pool.running_task("nap", "long-one")
     wait_for(lambda: stage.pool.group("broken").get("last_error"), 10, "broken says why")
-    read = pool.read(stage.pool.socket_path)
+    read = document.read(stage.pool.socket_path)
     assert (read.pid, read.host, read.state) == (stage.pool.pid, socket.gethostname(), "running")
     broken, nap = read.groups
     assert "RuntimeError" in str(broken.last_error)
@@ -178,11 +178,11 @@ def test_what_the_operators_command_reads(stage: Stage) -> None:
 def test_why_it_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "workerpool.sock"
     with pytest.raises(PoolUnavailable, match="no taskqueue-workerpool runs on this host"):
-        pool.read(path)
+        document.read(path)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         with pytest.raises(PoolUnavailable, match="no taskqueue-workerpool runs on this host"):
-            pool.read(path)
+            document.read(path)
         sock.listen()
 
         def answer(text: bytes) -> None:
@@ -194,7 +194,7 @@ def test_why_it_cannot_be_read(tmp_path: Path) -> None:
             thread = threading.Thread(target=answer, args=(text,))
             thread.start()
             with pytest.raises(PoolUnavailable, match="the answer is not that of a taskqueue-workerpool"):
-                pool.read(path)
+                document.read(path)
             thread.join()
 
 
@@ -208,7 +208,7 @@ def test_who_may_not_read_it_is_told_who_may(unix_users: None) -> None:
             sock.listen()
             with pytest.raises(PoolUnavailable, match="permission denied; expected root, or a member of the group"):
                 os.seteuid(pwd.getpwnam("bifh1").pw_uid)
-                pool.read(path)
+                document.read(path)
         finally:
             os.seteuid(0)
             path.unlink()

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "protocol", "config", "link", "host", "foundation"},
+    {"taskqueue", "errors", "status", "protocol", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
@@ -36,7 +36,7 @@ TIERS = (
         "protocol.queues",
         "host.logs",
         "host.spawn",
-        "status",
+        "status.server",
         "worker",
     },
     {"protocol.properties", "plugins", "config.rules", "host.daemon"},
@@ -52,7 +52,15 @@ TIERS = (
     {"workers", "settler", "lease"},
     {"attempts", "limits", "intake"},
     {"dispatcher", "listener", "workerpool", "client", "testing"},
-    {"cli.options", "cli.show", "cli.interrupts", "cli.pool", "cli.management", "cli.parameters", "cli.private_broker"},
+    {
+        "cli.options",
+        "cli.show",
+        "cli.interrupts",
+        "status.document",
+        "cli.management",
+        "cli.parameters",
+        "cli.private_broker",
+    },
     {"cli.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
     {"cli.broker"},
     {"cli.operator", "cli.editing"},
