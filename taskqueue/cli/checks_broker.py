@@ -170,7 +170,7 @@ def _alarms(broker: Broker, management: Management, takes_messages: bool) -> Ite
         yield problem("alarms", f"the broker takes no messages: {why}", advice)
 
 
-def queues(
+def declared_queues(
     broker: Broker, settings: Settings, groups: Iterable[GroupSettings], management: Management, pool: Pool | None
 ) -> Iterator[Finding]:
     """Queues that are not as we would declare them, and what is to be done about those that nobody consumes."""

@@ -55,7 +55,7 @@ def _look_at_broker(
     with operator.broker(amqp) as broker:
         management = operator.management(broker, amqp)
         yield from checks_broker.server(broker, amqp)
-        yield from checks_broker.queues(broker, settings, wanted, management, pool)
+        yield from checks_broker.declared_queues(broker, settings, wanted, management, pool)
         if pool is not None:
             yield from checks_broker.stuck(broker, pool, wanted)
         yield from checks_broker.consumer_timeout(broker, wanted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskqueue import plugins
-from taskqueue.config.load import DEFAULT_PATH, Settings
+from taskqueue.config.load import DEFAULT_PATH, Settings, load
 from taskqueue.errors import ConfigError, DaemonError
 from taskqueue.host.daemon import Options, complain, version_line
 
@@ -30,18 +30,18 @@ def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[
     arguments = _parser(name, description).parse_args(argv)
     path: Path | None = arguments.config
 
-    def load() -> Settings:
+    def load_config() -> Settings:
         return load(str(path or DEFAULT_PATH), must_exist=path is not None, installed=plugins.installed().keys())
 
     options = Options(name, arguments.foreground, arguments.verbose, arguments.pid_file)
     try:
-        settings = load()
+        settings = load_config()
         groups = settings.groups(plugins.installed())
         if arguments.check:
             complain(name, *settings.warnings)
             print(f"{name}: config is valid: {len(groups)} groups")
             return OK
-        return body(Command(options, settings, load))
+        return body(Command(options, settings, load_config))
     except ConfigError as error:
         complain(name, *error.faults)
         return USAGE

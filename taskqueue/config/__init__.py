@@ -1,1 +1,1 @@
-"""config.ini: its lines, its keys, its values, the settings that it gives. Kept empty: a worker imports its settings."""
+"""config.ini: its lines, keys and values, and the settings that it gives. Empty, for workers import its settings."""

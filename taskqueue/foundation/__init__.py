@@ -1,1 +1,1 @@
-"""The ground that every process stands on: the event loop, backoff, state machines, JSON coders. It imports `errors` only."""
+"""The ground below every process: event loop, backoff, state machines, JSON coders. It imports only `errors`."""

@@ -1,1 +1,1 @@
-"""Linux as our processes meet it: users, processes, cgroups, logs, the service manager. Kept empty: a worker imports it."""
+"""Linux, as our processes meet it: users, processes, cgroups, logs, service manager. Empty, for workers import it."""

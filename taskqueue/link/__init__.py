@@ -1,1 +1,1 @@
-"""The unix sockets between pool, listener, template and worker, and what goes over them. Kept empty: a worker imports it."""
+"""The sockets between pool, listener, template and worker, and what they carry. Empty, for workers import it."""

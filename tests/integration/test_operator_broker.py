@@ -15,7 +15,8 @@ from taskqueue.amqp import Counts
 from taskqueue.cli.broker import Broker
 from taskqueue.cli.management import URL_VARIABLE, Management
 from taskqueue.cli.reading import RETURNS_LIMIT
-from taskqueue.config.load import URL_VARIABLE, load
+from taskqueue.config.load import URL_VARIABLE as AMQP_URL_VARIABLE
+from taskqueue.config.load import load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable
 from taskqueue.protocol.properties import Properties
@@ -29,7 +30,7 @@ PLAIN = Queue("plain", {})
 
 
 def amqp_of(url: str) -> AmqpSettings:
-    return load(environ={URL_VARIABLE: url}).amqp
+    return load(environ={AMQP_URL_VARIABLE: url}).amqp
 
 
 @pytest.fixture

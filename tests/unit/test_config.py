@@ -14,16 +14,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from taskqueue.config import (
+from taskqueue.config import inifile
+from taskqueue.config import load as loading
+from taskqueue.config import settings as over
+from taskqueue.config.load import KEYS, Settings
+from taskqueue.config.settings import (
     AmqpSettings,
     DispatcherSettings,
     GroupSettings,
     LoggingSettings,
     WorkerpoolSettings,
-    inifile,
 )
-from taskqueue.config import settings as over
-from taskqueue.config.load import KEYS, Settings, load
 from taskqueue.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ def load(tmp_path: Path) -> Load:
         for name, content in more.items():
             (tmp_path / "conf.d").mkdir(exist_ok=True)
             (tmp_path / "conf.d" / name.replace("__", ".")).write_text(content)
-        return load(
+        return loading.load(
             str(path),
             environ=environ or {},
             installed=installed,
@@ -762,7 +763,7 @@ def test_files_and_directories_without_permission() -> None:
 
 def load_faults(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load(str(path), environ={})
+        loading.load(str(path), environ={})
     return list(error.value.faults)
 
 
@@ -788,10 +789,10 @@ def as_nobody(run: Callable[[], list[str]]) -> list[str]:
 def test_the_users_of_the_host_are_asked_where_the_caller_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.ini"
     path.write_text("[w]\nuser: root\n")
-    assert group(load(str(path), environ={})).user == "root"
+    assert group(loading.load(str(path), environ={})).user == "root"
     path.write_text("[w]\nuser: no-such-user-here\n")
     with pytest.raises(ConfigError):
-        load(str(path), environ={})
+        loading.load(str(path), environ={})
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
