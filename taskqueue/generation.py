@@ -35,6 +35,10 @@ _END_S = 5.0
 """What must end by itself is killed after so long."""
 
 
+_MODULES = {"listener": "taskqueue.listener", "template": "taskqueue.worker.template"}
+"""The program of each helper, for `python -m`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """All that makes one generation differ from another: equal blueprints need no replacement."""
@@ -139,7 +143,7 @@ class Generation:
     def _start(self, role: str, who: Identity, peer: Link, first_packet: list[Any]) -> None:
         ours, theirs = packets.pair()
         try:
-            process = spawn(f"taskqueue.{role}", [theirs.fileno(), peer.fileno()], who, self.blueprint.log_fd)
+            process = spawn(_MODULES[role], [theirs.fileno(), peer.fileno()], who, self.blueprint.log_fd)
         finally:
             theirs.close()
         if role == "template" and self._cgroup is not None:

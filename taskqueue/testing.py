@@ -35,13 +35,13 @@ from typing import Any, Self
 from taskqueue import plugins
 from taskqueue.config.load import load
 from taskqueue.config.settings import GroupSettings
-from taskqueue.coroutines import run_async
 from taskqueue.errors import ConfigError, PluginError
-from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync
 from taskqueue.link.assignment import Assignment, Report
 from taskqueue.protocol.properties import error_body
-from taskqueue.serving import call
-from taskqueue.worker import BaseWorker
+from taskqueue.worker.api import BaseWorker
+from taskqueue.worker.coroutines import run_async
+from taskqueue.worker.execution import SoftLimit, bind, is_async, make_worker, run_sync
+from taskqueue.worker.serve import call
 from taskqueue.workitem import BYTES, JSON, TEXT, decode
 
 __all__ = ["Harness", "Outcome", "by_entry_point", "group_settings", "run"]

@@ -11,14 +11,15 @@ import signal
 import sys
 import traceback
 
-from taskqueue import plugins, serving
+from taskqueue import plugins
 from taskqueue.config.settings import LoggingSettings, group_from_json
-from taskqueue.execution import trace_of
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.protocol.properties import shorten
+from taskqueue.worker import serve
+from taskqueue.worker.execution import trace_of
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
     _, group, entry_value = packet.head
     settings = group_from_json(group)
     setup_logging(LoggingSettings("INFO", "stderr", "text"), f"taskqueue-worker[{settings.name}]", 2)
-    serving.prepare(settings)
+    serve.prepare(settings)
     try:
         loaded = plugins.load(settings.worker_type, entry_value)
     except BaseException as error:
@@ -42,7 +43,7 @@ def main() -> int:
     if settings.max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (settings.max_memory_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    return serving.serve(ours, lambda: loaded, settings)
+    return serve.serve(ours, lambda: loaded, settings)
 
 
 if __name__ == "__main__":

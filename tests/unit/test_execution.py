@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 
-from taskqueue import execution
 from taskqueue.config.settings import GroupSettings
-from taskqueue.coroutines import run_async
 from taskqueue.errors import PluginError
-from taskqueue.execution import ERROR_LIMIT, TRACE_LIMIT, SoftLimit, bind, make_worker, run_sync
 from taskqueue.link.assignment import Assignment, Report, checked
-from taskqueue.worker import BaseWorker, Reject, Retry, SoftTimeLimitExceeded
+from taskqueue.worker import BaseWorker, Reject, Retry, SoftTimeLimitExceeded, execution
+from taskqueue.worker.coroutines import run_async
+from taskqueue.worker.execution import ERROR_LIMIT, TRACE_LIMIT, SoftLimit, bind, make_worker, run_sync
 
 GROUP = GroupSettings(
     worker_type="w", instance=None, workers=1, user=None, results_routing_key="results", report_results=True,

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "status", "protocol", "config", "link", "host", "foundation"},
+    {"taskqueue", "errors", "worker", "status", "protocol", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
@@ -37,15 +37,15 @@ TIERS = (
         "host.logs",
         "host.spawn",
         "status.server",
-        "worker",
+        "worker.api",
     },
     {"protocol.properties", "plugins", "config.rules", "host.daemon"},
     {"config.load"},
     {"protocol.dead_letters"},
-    {"amqp.wire", "execution", "generation"},
+    {"amqp.wire", "worker.execution", "generation"},
     {"amqp.frames"},
-    {"amqp.connection", "serving", "group"},
-    {"amqp.declarer", "amqp.publisher", "amqp.inspector", "coroutines", "template"},
+    {"amqp.connection", "worker.serve", "group"},
+    {"amqp.declarer", "amqp.publisher", "amqp.inspector", "worker.coroutines", "worker.template"},
     {"amqp.consumer", "amqp.browser"},
     {"amqp"},
     {"run", "amqp.session"},
@@ -71,7 +71,7 @@ TIERS = (
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
 
-DEFERRED = {("serving", "coroutines")}
+DEFERRED = {("worker.serve", "worker.coroutines")}
 """Imports inside a function that reach up: asyncio is only for those workers that use it."""
 
 LIBRARIES = {
@@ -90,15 +90,24 @@ LIBRARIES = {
     "host.daemon": {"host.daemon"},
     "lockfile": {"host.daemon"},
     "setproctitle": {"host.title"},
-    "asyncio": {"coroutines", "testing"},
+    "asyncio": {"worker.coroutines", "testing"},
     "click": {"cli"},
     "rich": {"cli.show"},
 }
 """Which modules, or all in a package, may import a library that is their business."""
 
 PRIVILEGED = ("workerpool", "group", "generation", "host.spawn")
-NEVER_PRIVILEGED = ("amqp", "+pika", "worker", "execution", "serving", "coroutines", "template", "listener")
-UNTRUSTED = ("worker", "execution", "serving", "coroutines", "template")
+NEVER_PRIVILEGED = (
+    "amqp",
+    "+pika",
+    "worker.api",
+    "worker.execution",
+    "worker.serve",
+    "worker.coroutines",
+    "worker.template",
+    "listener",
+)
+UNTRUSTED = ("worker.api", "worker.execution", "worker.serve", "worker.coroutines", "worker.template")
 NEVER_UNTRUSTED = (
     "amqp",
     "+pika",
@@ -195,7 +204,14 @@ def test_what_runs_plugins_never_loads_amqp_or_config(module: str) -> None:
 
 def test_dispatcher_and_listener_never_load_a_plugins_side() -> None:
     for module in ("dispatcher", "listener"):
-        for name in ("worker", "execution", "serving", "coroutines", "template", "plugins"):
+        for name in (
+            "worker.api",
+            "worker.execution",
+            "worker.serve",
+            "worker.coroutines",
+            "worker.template",
+            "plugins",
+        ):
             assert name not in reach(module), " -> ".join(reach(module)[name])
 
 

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Generator
 from time import monotonic
 from typing import Any
 
-from taskqueue import worker as api
 from taskqueue.config.settings import GroupSettings
-from taskqueue.execution import failure, success, task
 from taskqueue.host.title import set_title
 from taskqueue.link.assignment import MEMORY, Assignment, Report
 from taskqueue.link.packets import Packet
-from taskqueue.serving import Line, Surroundings, call, failed, tell
+from taskqueue.worker import api
+from taskqueue.worker.execution import failure, success, task
+from taskqueue.worker.serve import Line, Surroundings, call, failed, tell
 from taskqueue.workitem import decode
 
 _LEFT_S = 1.0

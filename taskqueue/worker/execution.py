@@ -16,11 +16,11 @@ from dataclasses import asdict
 from time import monotonic  # as it is before a plugin puts another in its place
 from typing import Any
 
-from taskqueue import worker as api
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import MalformedWorkitem, PluginError
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.protocol.properties import encode_result, shorten
+from taskqueue.worker import api
 from taskqueue.workitem import decode
 
 _FRAMES = 200

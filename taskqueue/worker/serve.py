@@ -17,11 +17,11 @@ from typing import Any
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import LinkError
-from taskqueue.execution import SoftLimit, bind, is_async, make_worker, run_sync, trace_of
 from taskqueue.host.title import set_title
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT, UNHEARD, Assignment, Report
 from taskqueue.link.packets import Link, Packet
 from taskqueue.protocol.properties import shorten
+from taskqueue.worker.execution import SoftLimit, bind, is_async, make_worker, run_sync, trace_of
 
 
 class Line:
@@ -112,7 +112,7 @@ def serve(link: Link, factory: Callable[[], Callable[[], Any]], settings: GroupS
     except BaseException as error:
         return failed(line, error)
     if is_async(made):
-        from taskqueue import coroutines  # asyncio is a third of a worker's memory: only for those who use it
+        from taskqueue.worker import coroutines  # asyncio is a third of a worker's memory: only for those who use it
 
         return coroutines.serve(line, made, settings, title)
     return _serve_sync(line, made, settings, title)

@@ -25,10 +25,9 @@ from os import _exit  # as it is before a plugin puts another in its place
 from pathlib import Path
 from typing import Any
 
-from taskqueue import plugins, serving
+from taskqueue import plugins
 from taskqueue.config.settings import GroupSettings, group_from_json, logging_from_json
 from taskqueue.errors import LinkError
-from taskqueue.execution import trace_of
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import cgroup, kernel
@@ -39,6 +38,8 @@ from taskqueue.link import packets
 from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
 from taskqueue.link.packets import Link
 from taskqueue.protocol.properties import shorten
+from taskqueue.worker import serve
+from taskqueue.worker.execution import trace_of
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +264,7 @@ class Template:
             kernel.limit_descriptors(self._descriptors)
             kernel.mark(number)
             self._limit_memory(limited)
-            status = serving.serve(theirs, self._factory, self._settings)
+            status = serve.serve(theirs, self._factory, self._settings)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except MemoryError:
@@ -304,7 +305,7 @@ def _log_output(group: str, pid: int, stream: str, line: str) -> None:
 
 
 def main() -> int:
-    """`python -m taskqueue.template POOL_FD LISTENER_FD`: started by the pool, as the group's user."""
+    """`python -m taskqueue.worker.template POOL_FD LISTENER_FD`: started by the pool, as the group's user."""
     kernel.die_with_parent(signal.SIGKILL)
     kernel.adopt_orphans()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the pool's
@@ -318,7 +319,7 @@ def main() -> int:
     settings = group_from_json(group_json)
     setup_logging(logging_from_json(logging_json), f"taskqueue-worker[{settings.name}]", log_fd)
     set_title(f"template {settings.name}")
-    serving.prepare(settings)
+    serve.prepare(settings)
     load = partial(plugins.load, settings.worker_type, entry_value)
     if settings.preload:
         try:

@@ -33,6 +33,8 @@ class Retry(TaskqueueError):
     not, only the handler itself ends it: look at `self.task.attempt`.
     """
 
+    __module__ = "taskqueue.worker"
+
     delay_s: float | None = None
 
     def __init__(self, reason: str = "", *, delay_s: float | None = None) -> None:
@@ -45,6 +47,8 @@ class Retry(TaskqueueError):
 class Reject(TaskqueueError):
     """Raise it in `handle_task` to make the workitem a dead letter at once, with `reason`."""
 
+    __module__ = "taskqueue.worker"
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -52,6 +56,8 @@ class Reject(TaskqueueError):
 
 class SoftTimeLimitExceeded(TaskqueueError):
     """Raised inside `handle_task` when the group's `soft_time_limit` is over: clean up and return, or let it pass."""
+
+    __module__ = "taskqueue.worker"
 
 
 @dataclass(frozen=True, slots=True)
