@@ -24,7 +24,7 @@ from taskqueue.cli.show import span
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
-from taskqueue.lease import LEASE_AFTER_S
+from taskqueue.listener.leases import LEASE_AFTER_S
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import Properties, new_id
 from taskqueue.protocol.queues import Queue

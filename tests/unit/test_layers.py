@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "worker", "status", "protocol", "config", "link", "host", "foundation"},
+    {"taskqueue", "errors", "listener", "worker", "status", "protocol", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
@@ -30,7 +30,7 @@ TIERS = (
         "foundation.backoff",
         "workitem",
         "config.kinds",
-        "prefetch",
+        "listener.prefetch",
         "link.packets",
         "host.output",
         "protocol.queues",
@@ -48,10 +48,10 @@ TIERS = (
     {"amqp.declarer", "amqp.publisher", "amqp.inspector", "worker.coroutines", "worker.template"},
     {"amqp.consumer", "amqp.browser"},
     {"amqp"},
-    {"run", "amqp.session"},
-    {"workers", "settler", "lease"},
-    {"attempts", "limits", "intake"},
-    {"dispatcher", "listener", "workerpool", "client", "testing"},
+    {"listener.run", "amqp.session"},
+    {"listener.workers", "listener.settler", "listener.leases"},
+    {"listener.attempts", "listener.time_limit", "listener.intake"},
+    {"dispatcher", "listener.listener", "workerpool", "client", "testing"},
     {
         "cli.options",
         "cli.show",
@@ -105,7 +105,7 @@ NEVER_PRIVILEGED = (
     "worker.serve",
     "worker.coroutines",
     "worker.template",
-    "listener",
+    "listener.listener",
 )
 UNTRUSTED = ("worker.api", "worker.execution", "worker.serve", "worker.coroutines", "worker.template")
 NEVER_UNTRUSTED = (
@@ -114,7 +114,7 @@ NEVER_UNTRUSTED = (
     "config.load",
     "+configobj",
     "config.inifile",
-    "listener",
+    "listener.listener",
     "host.spawn",
     "workerpool",
 )
@@ -203,7 +203,7 @@ def test_what_runs_plugins_never_loads_amqp_or_config(module: str) -> None:
 
 
 def test_dispatcher_and_listener_never_load_a_plugins_side() -> None:
-    for module in ("dispatcher", "listener"):
+    for module in ("dispatcher", "listener.listener"):
         for name in (
             "worker.api",
             "worker.execution",

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from taskqueue import workers
 from taskqueue.amqp import Delivery
 from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.lifecycle import RunState
@@ -24,10 +23,11 @@ from taskqueue.host import kernel
 from taskqueue.link import packets
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.link.packets import Link
+from taskqueue.listener import workers
+from taskqueue.listener.run import Run, begin
+from taskqueue.listener.workers import Death, Worker, Workers
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
-from taskqueue.run import Run, begin
-from taskqueue.workers import Death, Worker, Workers
 
 
 def group(concurrency: int = 1) -> GroupSettings:

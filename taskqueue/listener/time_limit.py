@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from taskqueue.foundation.loop import Loop, Timer
-from taskqueue.workers import Worker, Workers
+from taskqueue.listener.workers import Worker, Workers
 
 
 class TimeLimit:

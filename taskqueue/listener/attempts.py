@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.link.assignment import Report
+from taskqueue.listener.run import Run
+from taskqueue.listener.settler import Settler
 from taskqueue.protocol.properties import DeadReason
-from taskqueue.run import Run
-from taskqueue.settler import Settler
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from taskqueue import prefetch
 from taskqueue.amqp import Consumer
 from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.loop import Loop, Timer
-from taskqueue.run import Run
+from taskqueue.listener import prefetch
+from taskqueue.listener.run import Run
 
 _ADAPT_S = 0.25
 _GRACE_S = 1.0

@@ -22,8 +22,8 @@ from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.link.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
 from taskqueue.link.packets import Link, Packet, adopt
+from taskqueue.listener.run import Run
 from taskqueue.protocol.properties import shorten
-from taskqueue.run import Run
 
 log = logging.getLogger(__name__)
 

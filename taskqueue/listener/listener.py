@@ -16,7 +16,6 @@ from collections import deque
 from typing import Any
 
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
-from taskqueue.attempts import Attempts
 from taskqueue.config.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
 from taskqueue.errors import ConfigError, LinkError
 from taskqueue.foundation.lifecycle import RunState
@@ -24,16 +23,17 @@ from taskqueue.foundation.loop import Loop, Timer, settle_in
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.title import set_title
-from taskqueue.intake import Intake
-from taskqueue.lease import Leases
-from taskqueue.limits import TimeLimit
 from taskqueue.link import packets
 from taskqueue.link.assignment import EXITS, FAILED, Report
 from taskqueue.link.packets import Link
+from taskqueue.listener.attempts import Attempts
+from taskqueue.listener.intake import Intake
+from taskqueue.listener.leases import Leases
+from taskqueue.listener.run import Run, begin
+from taskqueue.listener.settler import Settler
+from taskqueue.listener.time_limit import TimeLimit
+from taskqueue.listener.workers import Death, Worker, Workers
 from taskqueue.protocol import queues
-from taskqueue.run import Run, begin
-from taskqueue.settler import Settler
-from taskqueue.workers import Death, Worker, Workers
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.link.assignment import RESULT_LIMIT
+from taskqueue.listener.run import Publish, Run
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import (
     DeadReason,
@@ -31,7 +32,6 @@ from taskqueue.protocol.properties import (
     reduced,
     result,
 )
-from taskqueue.run import Publish, Run
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, 
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Timer
+from taskqueue.listener.run import Run
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import handed_back, new_id
-from taskqueue.run import Run
 
 log = logging.getLogger(__name__)
 
