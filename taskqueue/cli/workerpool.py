@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from taskqueue.cli.options import OK, Command, run
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import daemon
-from taskqueue.workerpool import Workerpool
+from taskqueue.pool.pool import Workerpool
 
 NAME = "taskqueue-workerpool"
 _MARGIN_S = 15.0

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "listener", "worker", "status", "protocol", "config", "link", "host", "foundation"},
+    {"taskqueue", "errors", "pool", "listener", "worker", "status", "protocol", "config", "link", "host", "foundation"},
     {
         "host.kernel",
         "host.cgroup",
@@ -42,16 +42,16 @@ TIERS = (
     {"protocol.properties", "plugins", "config.rules", "host.daemon"},
     {"config.load"},
     {"protocol.dead_letters"},
-    {"amqp.wire", "worker.execution", "generation"},
+    {"amqp.wire", "worker.execution", "pool.generation"},
     {"amqp.frames"},
-    {"amqp.connection", "worker.serve", "group"},
+    {"amqp.connection", "worker.serve", "pool.group"},
     {"amqp.declarer", "amqp.publisher", "amqp.inspector", "worker.coroutines", "worker.template"},
     {"amqp.consumer", "amqp.browser"},
     {"amqp"},
     {"listener.run", "amqp.session"},
     {"listener.workers", "listener.settler", "listener.leases"},
     {"listener.attempts", "listener.time_limit", "listener.intake"},
-    {"dispatcher", "listener.listener", "workerpool", "client", "testing"},
+    {"dispatcher", "listener.listener", "pool.pool", "client", "testing"},
     {
         "cli.options",
         "cli.show",
@@ -96,7 +96,7 @@ LIBRARIES = {
 }
 """Which modules, or all in a package, may import a library that is their business."""
 
-PRIVILEGED = ("workerpool", "group", "generation", "host.spawn")
+PRIVILEGED = ("pool.pool", "pool.group", "pool.generation", "host.spawn")
 NEVER_PRIVILEGED = (
     "amqp",
     "+pika",
@@ -116,7 +116,7 @@ NEVER_UNTRUSTED = (
     "config.inifile",
     "listener.listener",
     "host.spawn",
-    "workerpool",
+    "pool.pool",
 )
 
 

@@ -19,11 +19,11 @@ from taskqueue.config.load import Settings
 from taskqueue.config.settings import LoggingSettings
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop
-from taskqueue.generation import Blueprint
-from taskqueue.group import Group
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.spawn import SERVICE_USER
 from taskqueue.host.title import set_title
+from taskqueue.pool.generation import Blueprint
+from taskqueue.pool.group import Group
 from taskqueue.status.server import Answer, StatusSocket
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.lifecycle import GROUP_MOVES, GroupState, Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
-from taskqueue.generation import Blueprint, Generation
+from taskqueue.pool.generation import Blueprint, Generation
 
 log = logging.getLogger(__name__)
 
