@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from taskqueue.cli.options import OK, Command, run
 from taskqueue.config.load import Settings
-from taskqueue.dispatcher import Dispatcher
+from taskqueue.dispatcher.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop, settle_in
 from taskqueue.host import daemon, kernel

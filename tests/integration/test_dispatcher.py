@@ -21,7 +21,7 @@ from broker import PrivateBroker
 from plain_amqp import Message, PlainAmqp
 from proxy import Proxy
 from taskqueue.config.load import URL_VARIABLE, load
-from taskqueue.dispatcher import Dispatcher
+from taskqueue.dispatcher.dispatcher import Dispatcher
 from taskqueue.foundation.loop import Loop
 from turning import turn_until
 from waiting import wait_for

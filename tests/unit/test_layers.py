@@ -12,7 +12,20 @@ PACKAGE = Path(__file__).resolve().parents[2] / "taskqueue"
 LINE_LIMIT = 400
 
 TIERS = (
-    {"taskqueue", "errors", "pool", "listener", "worker", "status", "protocol", "config", "link", "host", "foundation"},
+    {
+        "taskqueue",
+        "errors",
+        "dispatcher",
+        "pool",
+        "listener",
+        "worker",
+        "status",
+        "protocol",
+        "config",
+        "link",
+        "host",
+        "foundation",
+    },
     {
         "host.kernel",
         "host.cgroup",
@@ -51,7 +64,7 @@ TIERS = (
     {"listener.run", "amqp.session"},
     {"listener.workers", "listener.settler", "listener.leases"},
     {"listener.attempts", "listener.time_limit", "listener.intake"},
-    {"dispatcher", "listener.listener", "pool.pool", "client", "testing"},
+    {"dispatcher.dispatcher", "listener.listener", "pool.pool", "client", "testing"},
     {
         "cli.options",
         "cli.show",
@@ -203,7 +216,7 @@ def test_what_runs_plugins_never_loads_amqp_or_config(module: str) -> None:
 
 
 def test_dispatcher_and_listener_never_load_a_plugins_side() -> None:
-    for module in ("dispatcher", "listener.listener"):
+    for module in ("dispatcher.dispatcher", "listener.listener"):
         for name in (
             "worker.api",
             "worker.execution",
