@@ -10,20 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import time
 from collections import deque
 from typing import Any
 
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
-from taskqueue.config.settings import AmqpSettings, GroupSettings, amqp_from_json, group_from_json, logging_from_json
-from taskqueue.errors import ConfigError, LinkError
+from taskqueue.config.settings import AmqpSettings, GroupSettings
+from taskqueue.errors import LinkError
 from taskqueue.foundation.lifecycle import RunState
-from taskqueue.foundation.loop import Loop, Timer, settle_in
+from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import kernel
-from taskqueue.host.logs import setup_logging
-from taskqueue.host.title import set_title
-from taskqueue.link import packets
 from taskqueue.link.assignment import EXITS, FAILED, Report
 from taskqueue.link.packets import Link
 from taskqueue.listener.attempts import Attempts
@@ -364,35 +360,3 @@ class Listener:
             return
         self._loop.remove_hook(self._end_when_drained)
         self._leases.end(lambda: self.connection.close(self._loop.stop))
-
-
-def main() -> int:
-    """`python -m taskqueue.listener POOL_FD TEMPLATE_FD`: started by the pool, as user taskqueue."""
-    kernel.hide_memory()  # it holds the broker's password; a worker may run as the same user
-    kernel.raise_descriptor_limit()  # it holds both ends of each worker's link
-    pool, template = (packets.adopt(int(number)) for number in sys.argv[1:3])
-    try:
-        packet = pool.receive(wait=True)
-    except EOFError:
-        return 1
-    assert packet is not None
-    _, group_json, amqp_json, results_ttl_s, logging_json, log_fd = packet.head
-    settings = group_from_json(group_json)
-    setup_logging(logging_from_json(logging_json), f"taskqueue-listener[{settings.name}]", log_fd)
-    set_title(f"listener {settings.name}")
-    for signum in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)  # Ctrl-C and reloads are the pool's
-    loop = Loop()
-    try:
-        listener = Listener(loop, settings, amqp_from_json(amqp_json), results_ttl_s, pool, template)
-    except ConfigError as error:
-        pool.send(["failed", str(error), 0], wait=True)
-        return 1
-    listener.start()
-    settle_in()
-    loop.start()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
