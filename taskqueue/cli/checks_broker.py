@@ -16,15 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from taskqueue.amqp import Published
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.checks_host import POOL_SERVICE
 from taskqueue.cli.findings import Finding, ok, problem, warning
-from taskqueue.cli.management import Management
 from taskqueue.cli.show import span
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.listener.leases import LEASE_AFTER_S
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.management import Management
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import Properties, new_id
 from taskqueue.protocol.queues import Queue

@@ -16,13 +16,13 @@ import click
 
 from taskqueue.amqp import Delivery, Published
 from taskqueue.cli import editing, parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.editing import Editor, Workitem
 from taskqueue.cli.letters import COLUMNS, Destinations, Selection, chosen, row, selecting
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, Show
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.reading import Message
 from taskqueue.protocol.dead_letters import Letter, read, revived
 from taskqueue.protocol.queues import DEAD, Queue
 

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from taskqueue.cli import parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Function
-from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, moment
 from taskqueue.config.settings import AmqpSettings
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.reading import Message
 from taskqueue.protocol import queues
 from taskqueue.protocol.dead_letters import Letter, read
 from taskqueue.protocol.properties import DeadReason

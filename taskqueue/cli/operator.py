@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from taskqueue import plugins
-from taskqueue.cli.broker import Broker
-from taskqueue.cli.management import Management
 from taskqueue.cli.show import Show, safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.management import Management
 from taskqueue.protocol import queues
 from taskqueue.status import document
 

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from taskqueue.cli import parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.reading import Message
 from taskqueue.cli.show import Column, span
 from taskqueue.client import Result, read_result
 from taskqueue.errors import BrokerUnavailable
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.reading import Message
 
 _WIDTH = 160
 """Characters of a result that are shown to a person; JSON has all of it."""

@@ -12,11 +12,11 @@ from typing import Any
 import click
 
 from taskqueue.cli import parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.overview import Overview, see_broker
 from taskqueue.cli.show import Column, Show, span
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
+from taskqueue.operations.broker import Broker
+from taskqueue.operations.overview import Overview, see_broker
 from taskqueue.status.document import Group, Pool
 
 _WATCHING_TIMEOUT_S = 3.0

@@ -16,12 +16,12 @@ from typing import Any
 import click
 
 from taskqueue.cli import bodies, groups, parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.lines import Lines
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.show import Column
 from taskqueue.client import Client, Result, Submitted
 from taskqueue.errors import MalformedWorkitem, ResultTimeout, TaskqueueError, WorkitemFailed, WorkitemRefused
+from taskqueue.operations.broker import Broker
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import DELAY, WORKER_TYPE
 from taskqueue.workitem import JSON, TEXT

@@ -17,11 +17,11 @@ import click
 
 from taskqueue.amqp import Delivery
 from taskqueue.cli import parameters
-from taskqueue.cli.broker import Broker
 from taskqueue.cli.operator import Operator, operator_command, socket_option
 from taskqueue.cli.show import Column, moment, span
 from taskqueue.client import read_result
 from taskqueue.errors import PoolUnavailable, TaskqueueError
+from taskqueue.operations.broker import Broker
 from taskqueue.protocol import dead_letters, queues
 from taskqueue.protocol.properties import DELAY_DUE, DELAY_TARGET, Properties, attempts, header, off_rung
 from taskqueue.status.document import Pool

@@ -1,4 +1,4 @@
-"""The program of a listener: `python -m taskqueue.listener POOL_FD TEMPLATE_FD`, started by the pool as user taskqueue."""
+"""The listener's program: `python -m taskqueue.listener POOL_FD TEMPLATE_FD`, started by the pool as user taskqueue."""
 
 from __future__ import annotations
 

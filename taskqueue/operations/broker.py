@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.amqp.session import Outbox, Session
 from taskqueue.cli.interrupts import Interrupts
-from taskqueue.cli.reading import Reading, Renewal
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
+from taskqueue.operations.reading import Reading, Renewal
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskqueue.cli.broker import Broker, Server
-from taskqueue.cli.management import Management, Node, QueueFigures
 from taskqueue.cli.operator import Operator
+from taskqueue.operations.broker import Broker, Server
+from taskqueue.operations.management import Management, Node, QueueFigures
 from taskqueue.protocol import queues
 from taskqueue.status.document import Pool
 
