@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from taskqueue.cli.options import OK, Command, run
+from taskqueue.cli.daemon_options import OK, Command, run
 from taskqueue.config.load import Settings
 from taskqueue.dispatcher.dispatcher import Dispatcher
 from taskqueue.errors import ConfigError

@@ -17,7 +17,7 @@ import click
 
 from taskqueue import __version__
 from taskqueue.cli.operator import Operator, config_option, json_option
-from taskqueue.cli.show import NAME, safe
+from taskqueue.cli.terminal.show import NAME, safe
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, ResultTimeout, TaskqueueError
 
 COMMANDS = {
@@ -34,7 +34,7 @@ COMMANDS = {
     "dev": "dev",
     "config": "config",
 }
-"""Subcommands, and the module of `taskqueue.cli` whose `command` each is; in the order in which help shows them."""
+"""Subcommands, and the module of `taskqueue.cli.commands` whose `command` each is; in the order in which help shows them."""
 
 OK = 0
 STATUS: tuple[tuple[type[BaseException], int], ...] = (
@@ -60,7 +60,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"taskqueue.cli.{COMMANDS[cmd_name]}").command
+        command: click.Command = import_module(f"taskqueue.cli.commands.{COMMANDS[cmd_name]}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from taskqueue import plugins
-from taskqueue.cli.show import Show, safe
+from taskqueue.cli.terminal.show import Show, safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from taskqueue.cli.options import OK, Command, run
+from taskqueue.cli.daemon_options import OK, Command, run
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import daemon
 from taskqueue.pool.pool import Workerpool

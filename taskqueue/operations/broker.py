@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.amqp.session import Outbox, Session
-from taskqueue.cli.interrupts import Interrupts
+from taskqueue.cli.terminal.interrupts import Interrupts
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.operations.reading import Reading, Renewal

@@ -21,8 +21,8 @@ from typing import NoReturn
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where taskqueue is not installed
 
-from taskqueue.cli import private_broker
-from taskqueue.cli.private_broker import (
+from taskqueue.cli.trial import private_broker
+from taskqueue.cli.trial.private_broker import (
     LOOPBACK,
     MARKER,
     POLL_S,

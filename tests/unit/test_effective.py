@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskqueue.cli import effective
+from taskqueue.cli.terminal import values
 from taskqueue.config import inifile
 from taskqueue.config.load import load
 from taskqueue.config.sections import Said
@@ -17,7 +17,7 @@ DURATIONS_MS = st.integers(0, 365 * 86_400_000)
 
 
 def text(kind: str, value: object, key: str = "k") -> str:
-    return effective._text(Said(key, kind, value, ""))
+    return values._text(Said(key, kind, value, ""))
 
 
 @given(DURATIONS_MS)
@@ -54,5 +54,5 @@ def test_the_defaults_are_written_as_the_configspec_has_them(tmp_path: Path) -> 
 )
 def test_what_is_secret(key: str, kind: str, value: object, shown: str) -> None:
     assert text(kind, value, key) == shown
-    (row,) = effective.as_json([("s", Said(key, kind, value, ""))])
+    (row,) = values.as_json([("s", Said(key, kind, value, ""))])
     assert "p%40q" not in str(row) and "x" not in str(row["value"]).replace("x=1", "")

@@ -66,20 +66,26 @@ TIERS = (
     {"listener.attempts", "listener.time_limit", "listener.intake"},
     {"dispatcher.dispatcher", "listener.listener", "pool.pool", "client", "testing"},
     {
-        "cli.options",
-        "cli.show",
-        "cli.interrupts",
+        "cli.daemon_options",
+        "cli.terminal.show",
+        "cli.terminal.interrupts",
         "status.document",
         "operations.management",
-        "cli.parameters",
-        "cli.private_broker",
+        "cli.arguments.parameters",
+        "cli.trial.private_broker",
     },
-    {"operations.reading", "cli.lines", "cli.effective", "cli.bodies", "cli.trial"},
+    {"operations.reading", "cli.arguments.lines", "cli.terminal.values", "cli.arguments.bodies", "cli.trial.trial"},
     {"operations.broker"},
-    {"cli.operator", "cli.editing"},
-    {"cli.letters", "operations.overview", "cli.groups", "cli.findings", "cli.dev_site"},
-    {"cli.checks_host"},
-    {"cli.checks_broker"},
+    {"cli.operator", "cli.arguments.editing"},
+    {
+        "cli.arguments.selection",
+        "operations.overview",
+        "cli.arguments.groups",
+        "cli.terminal.findings",
+        "cli.trial.site",
+    },
+    {"cli.checks.host"},
+    {"cli.checks.broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""
@@ -105,7 +111,7 @@ LIBRARIES = {
     "setproctitle": {"host.title"},
     "asyncio": {"worker.coroutines", "testing"},
     "click": {"cli"},
-    "rich": {"cli.show"},
+    "rich": {"cli.terminal.show"},
 }
 """Which modules, or all in a package, may import a library that is their business."""
 

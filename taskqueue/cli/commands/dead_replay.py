@@ -15,11 +15,11 @@ from functools import partial
 import click
 
 from taskqueue.amqp import Delivery, Published
-from taskqueue.cli import editing, parameters
-from taskqueue.cli.editing import Editor, Workitem
-from taskqueue.cli.letters import COLUMNS, Destinations, Selection, chosen, row, selecting
+from taskqueue.cli.arguments import editing, parameters
+from taskqueue.cli.arguments.editing import Editor, Workitem
+from taskqueue.cli.arguments.selection import COLUMNS, Destinations, Selection, chosen, row, selecting
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column, Show
+from taskqueue.cli.terminal.show import Column, Show
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message

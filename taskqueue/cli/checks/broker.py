@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from taskqueue.amqp import Published
-from taskqueue.cli.checks_host import POOL_SERVICE
-from taskqueue.cli.findings import Finding, ok, problem, warning
-from taskqueue.cli.show import span
+from taskqueue.cli.checks.host import POOL_SERVICE
+from taskqueue.cli.terminal.findings import Finding, ok, problem, warning
+from taskqueue.cli.terminal.show import span
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from taskqueue.cli import checks_broker, checks_host
-from taskqueue.cli.findings import Finding, show_findings
+from taskqueue.cli.checks import broker, host
 from taskqueue.cli.operator import Operator, operator_command, socket_option
+from taskqueue.cli.terminal.findings import Finding, show_findings
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError
@@ -31,21 +31,21 @@ def command(operator: Operator, socket: Path | None) -> int:
 
 
 def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
-    yield from checks_host.config(operator)
-    settings = checks_host.lenient(operator)
+    yield from host.config(operator)
+    settings = host.lenient(operator)
     if settings is None:
         return  # nothing else can be known
-    wanted = checks_host.wanted(operator, settings)
-    yield from checks_host.files(operator)
-    yield from checks_host.users(wanted)
-    yield from checks_host.plugins(operator, wanted)
-    yield from checks_host.workerpool(operator, socket, wanted)
-    yield from checks_host.clock()
-    yield from checks_broker.hosts(settings.amqp)
+    wanted = host.wanted(operator, settings)
+    yield from host.files(operator)
+    yield from host.users(wanted)
+    yield from host.plugins(operator, wanted)
+    yield from host.workerpool(operator, socket, wanted)
+    yield from host.clock()
+    yield from broker.hosts(settings.amqp)
     try:
-        yield from _look_at_broker(operator, settings, wanted, checks_host.pool(operator, socket))
+        yield from _look_at_broker(operator, settings, wanted, host.pool(operator, socket))
     except (BrokerUnavailable, BrokerRefused, ConfigError) as error:
-        yield checks_broker.connection(error)
+        yield broker.connection(error)
 
 
 def _look_at_broker(
@@ -54,12 +54,12 @@ def _look_at_broker(
     amqp = settings.amqp
     with operator.broker(amqp) as broker:
         management = operator.management(broker, amqp)
-        yield from checks_broker.server(broker, amqp)
-        yield from checks_broker.declared_queues(broker, settings, wanted, management, pool)
+        yield from broker.server(broker, amqp)
+        yield from broker.declared_queues(broker, settings, wanted, management, pool)
         if pool is not None:
-            yield from checks_broker.stuck(broker, pool, wanted)
-        yield from checks_broker.consumer_timeout(broker, wanted)
-        yield from checks_broker.clock(management)
+            yield from broker.stuck(broker, pool, wanted)
+        yield from broker.consumer_timeout(broker, wanted)
+        yield from broker.clock(management)
     trouble: list[str] = []
     with operator.broker(amqp, trouble=trouble.append) as broker:
-        yield from checks_broker.rights_and_alarms(broker, management, trouble)
+        yield from broker.rights_and_alarms(broker, management, trouble)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import bodies, groups, parameters
+from taskqueue.cli.arguments import bodies, groups, parameters
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.trial import Heard, Trial, Workitem
+from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
 from taskqueue.link.assignment import EXITS, Report

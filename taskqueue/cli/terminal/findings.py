@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from taskqueue.cli.show import Column, Show
+from taskqueue.cli.terminal.show import Column, Show
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

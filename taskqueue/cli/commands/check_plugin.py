@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import bodies, groups
-from taskqueue.cli.findings import Finding, ok, problem, show_findings, warning
+from taskqueue.cli.arguments import bodies, groups
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.trial import Heard, Trial, Workitem
+from taskqueue.cli.terminal.findings import Finding, ok, problem, show_findings, warning
+from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue import __version__
-from taskqueue.cli import groups
-from taskqueue.cli.findings import Finding, ok, problem, warning
+from taskqueue.cli.arguments import groups
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.trial import Trial
+from taskqueue.cli.terminal.findings import Finding, ok, problem, warning
+from taskqueue.cli.trial.trial import Trial
 from taskqueue.config.load import DEFAULT_PATH, Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError, PoolUnavailable

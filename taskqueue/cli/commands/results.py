@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import parameters
+from taskqueue.cli.arguments import parameters
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column, span
+from taskqueue.cli.terminal.show import Column, span
 from taskqueue.client import Result, read_result
 from taskqueue.errors import BrokerUnavailable
 from taskqueue.operations.broker import Broker

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import parameters
+from taskqueue.cli.arguments import parameters
 from taskqueue.cli.operator import Function
-from taskqueue.cli.show import Column, moment
+from taskqueue.cli.terminal.show import Column, moment
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message

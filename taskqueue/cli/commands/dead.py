@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from taskqueue.amqp import Delivery
-from taskqueue.cli import dead_drop, dead_replay
-from taskqueue.cli.letters import COLUMNS, Selection, chosen, row, selecting
+from taskqueue.cli.arguments.selection import COLUMNS, Selection, chosen, row, selecting
+from taskqueue.cli.commands import dead_drop, dead_replay
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column, moment
+from taskqueue.cli.terminal.show import Column, moment
 from taskqueue.errors import TaskqueueError
 from taskqueue.protocol.dead_letters import Letter
 from taskqueue.protocol.properties import DEAD_HEADERS, Properties, clean

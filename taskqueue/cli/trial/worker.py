@@ -1,4 +1,4 @@
-"""`python -m taskqueue.cli.trial_worker FD`: a template and its worker in one process, for `trial`.
+"""`python -m taskqueue.cli.trial.worker FD`: a template and its worker in one process, for `trial`.
 
 It runs as the group's user, has no credentials, and must never speak AMQP.
 """

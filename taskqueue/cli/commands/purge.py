@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from taskqueue.cli import parameters
+from taskqueue.cli.arguments import parameters
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.errors import TaskqueueError
 from taskqueue.protocol.queues import WORKER_PREFIX

@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 
 import click
 
-from taskqueue.cli.dev_site import Site, State
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.private_broker import BrokerError, PrivateBroker
+from taskqueue.cli.trial.private_broker import BrokerError, PrivateBroker
+from taskqueue.cli.trial.site import Site, State
 from taskqueue.config.load import URL_VARIABLE
 from taskqueue.errors import PluginError, PoolUnavailable, TaskqueueError
 from taskqueue.host import kernel

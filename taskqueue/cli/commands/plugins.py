@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import groups
-from taskqueue.cli.effective import Row, as_json, show_values
+from taskqueue.cli.arguments import groups
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column
-from taskqueue.cli.trial import Trial
+from taskqueue.cli.terminal.show import Column
+from taskqueue.cli.terminal.values import Row, as_json, show_values
+from taskqueue.cli.trial.trial import Trial
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.plugins import Plugin

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
 
-from taskqueue.cli.letters import COLUMNS, Selection, chosen, row, selecting
+from taskqueue.cli.arguments.selection import COLUMNS, Selection, chosen, row, selecting
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column
+from taskqueue.cli.terminal.show import Column
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.protocol.queues import DEAD

@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from taskqueue.amqp import Delivery
-from taskqueue.cli import parameters
+from taskqueue.cli.arguments import parameters
 from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.show import Column, moment, span
+from taskqueue.cli.terminal.show import Column, moment, span
 from taskqueue.client import read_result
 from taskqueue.errors import PoolUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import parameters
+from taskqueue.cli.arguments import parameters
 from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.show import Column, Show, span
+from taskqueue.cli.terminal.show import Column, Show, span
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.overview import Overview, see_broker

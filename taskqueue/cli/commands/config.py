@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from taskqueue.cli.effective import Row, show_values
 from taskqueue.cli.operator import Operator, operator_command
+from taskqueue.cli.terminal.values import Row, show_values
 from taskqueue.config import inifile
 from taskqueue.config.sections import RESERVED
 from taskqueue.errors import ConfigError

@@ -74,7 +74,7 @@ class Trial:
             who = identity(group.user)
             with _births:
                 self._process = spawn(
-                    "taskqueue.cli.trial_worker", [self._theirs.fileno()], who, None,
+                    "taskqueue.cli.trial.worker", [self._theirs.fileno()], who, None,
                     output=output, foreground=foreground,
                 )  # fmt: skip
                 _alive.add(self._process.pid)

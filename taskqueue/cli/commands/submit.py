@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from taskqueue.cli import bodies, groups, parameters
-from taskqueue.cli.lines import Lines
+from taskqueue.cli.arguments import bodies, groups, parameters
+from taskqueue.cli.arguments.lines import Lines
 from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.show import Column
+from taskqueue.cli.terminal.show import Column
 from taskqueue.client import Client, Result, Submitted
 from taskqueue.errors import MalformedWorkitem, ResultTimeout, TaskqueueError, WorkitemFailed, WorkitemRefused
 from taskqueue.operations.broker import Broker

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from taskqueue.cli.show import Column, Show
+from taskqueue.cli.terminal.show import Column, Show
 from taskqueue.config.sections import Said
 
 HIDDEN = "********"

@@ -1,0 +1,1 @@
+"""Groups of arguments and options that several subcommands share."""

@@ -1,0 +1,1 @@
+"""What `taskqueue doctor` looks at."""

@@ -1,0 +1,1 @@
+"""How something is shown to a person, a pipe or a program."""

@@ -1,0 +1,1 @@
+"""Running a plugin once, beside the workerpool, for its author."""
