@@ -34,7 +34,7 @@ COMMANDS = {
     "dev": "dev",
     "config": "config",
 }
-"""Subcommands, and the module of `taskqueue.cli.commands` whose `command` each is; in the order in which help shows them."""
+"""Subcommands in the order in which help shows them, and the module of `taskqueue.cli.commands` that has each."""
 
 OK = 0
 STATUS: tuple[tuple[type[BaseException], int], ...] = (

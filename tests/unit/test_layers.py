@@ -84,8 +84,8 @@ TIERS = (
         "cli.terminal.findings",
         "cli.trial.site",
     },
-    {"cli.checks.host"},
-    {"cli.checks.broker"},
+    {"cli.checks.on_host"},
+    {"cli.checks.on_broker"},
 )
 """A module imports only what stands in a line above its own; programs and commands in `cli` may import anything, but
 nobody imports them."""

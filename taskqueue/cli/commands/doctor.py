@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from taskqueue.cli.checks import broker, host
+from taskqueue.cli.checks import on_broker, on_host
 from taskqueue.cli.operator import Operator, operator_command, socket_option
 from taskqueue.cli.terminal.findings import Finding, show_findings
 from taskqueue.config.load import Settings
@@ -31,21 +31,21 @@ def command(operator: Operator, socket: Path | None) -> int:
 
 
 def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
-    yield from host.config(operator)
-    settings = host.lenient(operator)
+    yield from on_host.config(operator)
+    settings = on_host.lenient(operator)
     if settings is None:
         return  # nothing else can be known
-    wanted = host.wanted(operator, settings)
-    yield from host.files(operator)
-    yield from host.users(wanted)
-    yield from host.plugins(operator, wanted)
-    yield from host.workerpool(operator, socket, wanted)
-    yield from host.clock()
-    yield from broker.hosts(settings.amqp)
+    wanted = on_host.wanted(operator, settings)
+    yield from on_host.files(operator)
+    yield from on_host.users(wanted)
+    yield from on_host.plugins(operator, wanted)
+    yield from on_host.workerpool(operator, socket, wanted)
+    yield from on_host.clock()
+    yield from on_broker.hosts(settings.amqp)
     try:
-        yield from _look_at_broker(operator, settings, wanted, host.pool(operator, socket))
+        yield from _look_at_broker(operator, settings, wanted, on_host.pool(operator, socket))
     except (BrokerUnavailable, BrokerRefused, ConfigError) as error:
-        yield broker.connection(error)
+        yield on_broker.connection(error)
 
 
 def _look_at_broker(
@@ -54,12 +54,12 @@ def _look_at_broker(
     amqp = settings.amqp
     with operator.broker(amqp) as broker:
         management = operator.management(broker, amqp)
-        yield from broker.server(broker, amqp)
-        yield from broker.declared_queues(broker, settings, wanted, management, pool)
+        yield from on_broker.server(broker, amqp)
+        yield from on_broker.declared_queues(broker, settings, wanted, management, pool)
         if pool is not None:
-            yield from broker.stuck(broker, pool, wanted)
-        yield from broker.consumer_timeout(broker, wanted)
-        yield from broker.clock(management)
+            yield from on_broker.stuck(broker, pool, wanted)
+        yield from on_broker.consumer_timeout(broker, wanted)
+        yield from on_broker.clock(management)
     trouble: list[str] = []
     with operator.broker(amqp, trouble=trouble.append) as broker:
-        yield from broker.rights_and_alarms(broker, management, trouble)
+        yield from on_broker.rights_and_alarms(broker, management, trouble)

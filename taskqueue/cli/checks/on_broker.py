@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from taskqueue.amqp import Published
-from taskqueue.cli.checks.host import POOL_SERVICE
+from taskqueue.cli.checks.on_host import POOL_SERVICE
 from taskqueue.cli.terminal.findings import Finding, ok, problem, warning
 from taskqueue.cli.terminal.show import span
 from taskqueue.config.load import Settings
