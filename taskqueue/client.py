@@ -27,8 +27,10 @@ from taskqueue.errors import (
     WorkitemFailed,
 )
 from taskqueue.protocol import queues
-from taskqueue.protocol.properties import DELAY, DELAY_LIMIT_MS, WORKER_TYPE, Properties, encode_result, header, new_id
+from taskqueue.protocol.delays import DELAY_LIMIT_MS
+from taskqueue.protocol.properties import DELAY, WORKER_TYPE, Properties, header, new_id
 from taskqueue.protocol.queues import Queue
+from taskqueue.protocol.results import encode_result
 from taskqueue.workitem import decode, worker_type
 
 __all__ = ["Client", "Result", "Submitted"]

@@ -1,18 +1,15 @@
-"""Which plugins are installed, from entry-point metadata alone; and, in the template, the import of one.
+"""Which plugins are installed, read from entry-point metadata alone.
 
-`installed` must never import a plugin: it runs in the pool, as root.
+It must never import a plugin: it runs in the pool, as root. `worker.loading` imports one, as the group's user.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, distributions
-from typing import Any
+from importlib.metadata import distributions
 
-from taskqueue.errors import PluginError
 from taskqueue.workitem import TYPE_PATTERN
 
 log = logging.getLogger(__name__)
@@ -60,14 +57,3 @@ def installed() -> dict[str, Plugin]:
                 stamp = f"{entry.value}\n{distribution.version}\n{distribution.read_text('RECORD') or ''}"
                 found[entry.name] = Plugin(entry.name, entry.value, name, distribution.version, hash(stamp))
     return dict(sorted(found.items()))
-
-
-def load(worker_type: str, entry_value: str) -> Callable[[], Any]:
-    """Import a plugin and give what its entry point names: a factory or a class. Runs as the group's user.
-
-    Raises whatever the plugin's import raises.
-    """
-    loaded = EntryPoint(worker_type, entry_value, GROUP).load()
-    if not callable(loaded):
-        raise PluginError(f"{entry_value} is {loaded!r:.80}; expected a class, or a callable that returns a worker")
-    return loaded  # type: ignore[no-any-return]

@@ -37,11 +37,11 @@ from taskqueue.config.load import load
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError
 from taskqueue.link.assignment import Assignment, Report
-from taskqueue.protocol.properties import error_body
+from taskqueue.protocol.results import error_body
 from taskqueue.worker.api import BaseWorker
 from taskqueue.worker.coroutines import run_async
-from taskqueue.worker.execution import SoftLimit, bind, is_async, make_worker, run_sync
-from taskqueue.worker.serve import call
+from taskqueue.worker.execution import SoftLimit, bind, call, is_async, make_worker, run_sync
+from taskqueue.worker.loading import load_plugin
 from taskqueue.workitem import BYTES, JSON, TEXT, decode
 
 __all__ = ["Harness", "Outcome", "by_entry_point", "group_settings", "run"]
@@ -187,7 +187,7 @@ def by_entry_point(worker_type: str) -> Callable[[], Any]:
     installed = plugins.installed()
     if worker_type not in installed:
         raise PluginError(f"no plugin {worker_type!r} is installed; there are: {', '.join(installed) or 'none'}")
-    return plugins.load(worker_type, installed[worker_type].entry_value)
+    return load_plugin(worker_type, installed[worker_type].entry_value)
 
 
 def group_settings(worker_type: str, values: Mapping[str, Any]) -> GroupSettings:

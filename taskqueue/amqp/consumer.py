@@ -21,8 +21,9 @@ from pika import spec
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.declarer import Declarer
 from taskqueue.amqp.frames import Message
+from taskqueue.amqp.patience import patience_s
 from taskqueue.amqp.wire import Delivery, describe, from_pika
-from taskqueue.foundation.backoff import Backoff, patience_s
+from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.queues import Queue
 

@@ -24,8 +24,9 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.patience import patience_s
 from taskqueue.amqp.wire import describe
-from taskqueue.foundation.backoff import Backoff, patience_s
+from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.properties import Properties
 

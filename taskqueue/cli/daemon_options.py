@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskqueue import plugins
+from taskqueue import __version__, plugins
 from taskqueue.config.load import DEFAULT_PATH, Settings, load
 from taskqueue.errors import ConfigError, DaemonError
-from taskqueue.host.daemon import Options, complain, version_line
+from taskqueue.host.daemon import Options
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -64,3 +65,14 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def _path(text: str) -> Path:
     return Path(text).absolute()  # the daemon's working directory is /
+
+
+def version_line(name: str) -> str:
+    """What `--version` prints."""
+    return f"{name} {__version__}"
+
+
+def complain(name: str, *lines: str) -> None:
+    """Say on standard error what is wrong, one line each."""
+    for line in lines:
+        print(f"{name}: {line}", file=sys.stderr)

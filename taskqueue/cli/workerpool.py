@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from taskqueue.cli.daemon_options import OK, Command, run
 from taskqueue.foundation.loop import Loop
-from taskqueue.host import daemon
+from taskqueue.host import daemon, service_manager
 from taskqueue.pool.pool import Workerpool
 
 NAME = "taskqueue-workerpool"
@@ -38,16 +38,16 @@ def _serve(command: Command) -> int:
         )
 
         def stop() -> None:
-            daemon.stopping(pool.stop_timeout_s + _MARGIN_S)
+            service_manager.stopping(pool.stop_timeout_s + _MARGIN_S)
             pool.stop()
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, stop)
-        loop.on_signal(signal.SIGHUP, daemon.reloading(pool.reload))
+        loop.on_signal(signal.SIGHUP, service_manager.reloading(pool.reload))
         options.runtime_dir.mkdir(mode=0o755, exist_ok=True)
         pool.start(options.runtime_dir / "workerpool.sock")
-        daemon.notify("READY=1")
-        daemon.feed_watchdog(loop)
+        service_manager.notify("READY=1")
+        service_manager.feed_watchdog(loop)
         log.info("workerpool started: pid=%d", os.getpid())
         loop.start()
         log.info("workerpool stopped")

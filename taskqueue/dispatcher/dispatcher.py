@@ -18,21 +18,9 @@ from taskqueue.config.load import Settings
 from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation.loop import Loop
 from taskqueue.protocol import queues
-from taskqueue.protocol.properties import (
-    DELAY_TARGET,
-    WORKER_TYPE,
-    DeadReason,
-    Properties,
-    dead_letter,
-    delay_left_ms,
-    delay_ms,
-    forwarded,
-    header,
-    new_id,
-    off_ladder,
-    on_ladder,
-    reduced,
-)
+from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
+from taskqueue.protocol.delays import delay_left_ms, delay_ms, off_ladder, on_ladder
+from taskqueue.protocol.properties import DELAY_TARGET, WORKER_TYPE, Properties, forwarded, header, new_id
 from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import route, worker_type
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +17,8 @@ import daemon
 from daemon.pidfile import TimeoutPIDLockFile
 from lockfile import LockFailed, LockTimeout
 
-from taskqueue import __version__
 from taskqueue.config.settings import LoggingSettings
 from taskqueue.errors import DaemonError
-from taskqueue.foundation.loop import Loop
 from taskqueue.host import journal
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.spawn import Identity
@@ -147,58 +142,3 @@ def _become(who: Identity, pid_path: Path | None) -> None:
 
 
 # -- word to the service manager
-
-
-def notify(state: str) -> None:
-    """Send `state` to the service manager where there is one (sd_notify(3)); never fails."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(state.encode(), address)
-    except OSError as error:
-        log.warning("service manager not told: state=%s reason=%s", state, error.strerror)
-
-
-def reloading(reload: Callable[[], None]) -> Callable[[], None]:
-    """`reload`, which the service manager is told of before and after."""
-
-    def told() -> None:
-        notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-        reload()
-        notify("READY=1")
-
-    return told
-
-
-def stopping(patience_s: float) -> None:
-    """Tell the service manager that we stop, and how long that may take."""
-    notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(patience_s * 1e6)}")
-
-
-def feed_watchdog(loop: Loop) -> None:
-    """Feed the service manager's watchdog for as long as the loop turns; nothing where it has none."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return
-    period_s = int(microseconds) / 1e6 / 2
-
-    def feed() -> None:
-        notify("WATCHDOG=1")
-        loop.call_later(period_s, feed)
-
-    feed()
-
-
-def version_line(name: str) -> str:
-    """What `--version` prints."""
-    return f"{name} {__version__}"
-
-
-def complain(name: str, *lines: str) -> None:
-    """Say on standard error what is wrong, one line each."""
-    for line in lines:
-        print(f"{name}: {line}", file=sys.stderr)

@@ -9,16 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-FAILED = 70
-"""Exit status of a worker whose factory or `setup` raised (EX_SOFTWARE of sysexits.h); it has sent the traceback."""
-MEMORY = 71
-"""Exit status after a MemoryError under `max_memory`: what is left of the heap is not to be trusted."""
-UNHEARD = 72
-"""Exit status of a worker that can report no more: its plugin has closed or replaced its link, or left it without
-descriptors."""
-EXITS = {MEMORY: ": out of memory", UNHEARD: ": it lost its link, or the descriptors to use it"}
-"""What a status of ours means, to be read behind its number."""
-
 LONGEST_DELAY_S = 10 * 366 * 86_400
 """Seconds that a worker may ask to wait before a retry: ten years."""
 _OUTCOMES = frozenset({"success", "error", "retry", "reject", "malformed", "memory"})

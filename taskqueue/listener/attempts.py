@@ -13,7 +13,7 @@ from taskqueue.config.settings import GroupSettings
 from taskqueue.link.assignment import Report
 from taskqueue.listener.run import Run
 from taskqueue.listener.settler import Settler
-from taskqueue.protocol.properties import DeadReason
+from taskqueue.protocol.dead_letters import DeadReason
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from functools import partial
 
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Published, Publisher
 from taskqueue.config.settings import AmqpSettings
-from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Timer
 from taskqueue.listener.run import Run
+from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import handed_back, new_id
 

@@ -17,16 +17,17 @@ from typing import Any
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import LinkError
-from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import kernel
-from taskqueue.link.assignment import EXITS, FAILED, Report
+from taskqueue.link.assignment import Report
+from taskqueue.link.exits import EXITS, FAILED
 from taskqueue.link.packets import Link
 from taskqueue.listener.attempts import Attempts
 from taskqueue.listener.intake import Intake
 from taskqueue.listener.leases import Leases
 from taskqueue.listener.run import Run, begin
 from taskqueue.listener.settler import Settler
+from taskqueue.listener.states import RunState
 from taskqueue.listener.time_limit import TimeLimit
 from taskqueue.listener.workers import Death, Worker, Workers
 from taskqueue.protocol import queues

@@ -8,7 +8,8 @@ from itertools import count
 from typing import NamedTuple
 
 from taskqueue.amqp import Delivery
-from taskqueue.foundation.lifecycle import RUN_MOVES, Lifecycle, RunState
+from taskqueue.foundation.lifecycle import Lifecycle
+from taskqueue.listener.states import RUN_MOVES, RunState
 from taskqueue.protocol.properties import Properties, attempts, new_id
 from taskqueue.protocol.queues import Queue
 

@@ -18,20 +18,14 @@ from typing import NamedTuple
 from taskqueue.amqp import Declarer, Published, Publisher
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
-from taskqueue.foundation.lifecycle import RunState
 from taskqueue.link.assignment import RESULT_LIMIT
 from taskqueue.listener.run import Publish, Run
+from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
-from taskqueue.protocol.properties import (
-    DeadReason,
-    Outcome,
-    dead_letter,
-    error_body,
-    handed_back,
-    on_ladder,
-    reduced,
-    result,
-)
+from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
+from taskqueue.protocol.delays import on_ladder
+from taskqueue.protocol.properties import handed_back
+from taskqueue.protocol.results import Outcome, error_body, result
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import LinkError
-from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.link.assignment import REPORT_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report, checked
 from taskqueue.link.packets import Link, Packet, adopt
 from taskqueue.listener.run import Run
+from taskqueue.listener.states import RunState
 from taskqueue.protocol.properties import shorten
 
 log = logging.getLogger(__name__)

@@ -19,15 +19,16 @@ from typing import Any
 
 from taskqueue.config.settings import AmqpSettings, GroupSettings, LoggingSettings, to_json
 from taskqueue.errors import LinkError
-from taskqueue.foundation.lifecycle import GENERATION_MOVES, GenerationState, Lifecycle
+from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.spawn import Identity, identity, spawn
 from taskqueue.link import packets
-from taskqueue.link.assignment import FAILED
+from taskqueue.link.exits import FAILED
 from taskqueue.link.packets import Link
 from taskqueue.plugins import Plugin
+from taskqueue.pool.states import GENERATION_MOVES, GenerationState
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
-from taskqueue.foundation.lifecycle import GROUP_MOVES, GroupState, Lifecycle
+from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.pool.generation import Blueprint, Generation
+from taskqueue.pool.states import GROUP_MOVES, GroupState
 
 log = logging.getLogger(__name__)
 

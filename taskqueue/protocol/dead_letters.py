@@ -8,20 +8,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from taskqueue.protocol.properties import (
     ATTEMPT,
     CRASHES,
-    DEAD_HEADERS,
     DELAY_TARGET,
     WORKER_TYPE,
     Properties,
     clean,
     header,
     new_id,
+    shorten,
 )
 from taskqueue.protocol.queues import WORKER_PREFIX
+
+DEAD_HEADERS = ("x-dead-reason", "x-dead-detail", "x-dead-queue", "x-dead-at", "x-dead-host")
+
+
+class DeadReason(StrEnum):
+    """Why a workitem became a dead letter: the header `x-dead-reason`."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_FORMAT = "unknown-format"
+    TOO_LARGE = "too-large"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+    EXPIRED = "expired"
+    DELIVERY_LIMIT = "delivery-limit"
+
+
+def dead_letter(
+    properties: Properties, reason: DeadReason, detail: str, *, queue: str, at_s: float, host: str
+) -> Properties:
+    """What a dead letter carries: the workitem's own properties, and why, where and when it died.
+
+    `at_s` is Unix time. It has no `expiration`: a dead letter waits for a person.
+    """
+    headers = clean(properties.headers, own=False)
+    headers |= {
+        "x-dead-reason": reason.value,
+        "x-dead-detail": shorten(detail),
+        "x-dead-queue": queue,
+        "x-dead-at": int(at_s * 1000),
+        "x-dead-host": host,
+    }
+    return properties._replace(headers=headers, expiration=None, message_id=properties.message_id or new_id())
+
+
+def reduced(letter: Properties) -> Properties:
+    """A dead letter with no more than tells what it is and why: for where the broker does not take all of it."""
+    headers = {name: header(letter, name) for name in DEAD_HEADERS}
+    headers["x-dead-detail"] = shorten(headers["x-dead-detail"], 200)
+    return Properties(letter.content_type, letter.content_encoding, headers, message_id=letter.message_id)
+
 
 _SAID = {
     "expired": "its expiration was over before it was begun",

@@ -14,11 +14,13 @@ from typing import Any
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.host.title import set_title
-from taskqueue.link.assignment import MEMORY, Assignment, Report
+from taskqueue.link.assignment import Assignment, Report
+from taskqueue.link.exits import MEMORY
 from taskqueue.link.packets import Packet
 from taskqueue.worker import api
-from taskqueue.worker.execution import failure, success, task
-from taskqueue.worker.serve import Line, Surroundings, call, failed, tell
+from taskqueue.worker.execution import call, failure, success, task
+from taskqueue.worker.line import Line, failed, tell
+from taskqueue.worker.surroundings import Surroundings
 from taskqueue.workitem import decode
 
 _LEFT_S = 1.0

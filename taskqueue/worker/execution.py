@@ -19,7 +19,8 @@ from typing import Any
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import MalformedWorkitem, PluginError
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
-from taskqueue.protocol.properties import encode_result, shorten
+from taskqueue.protocol.properties import shorten
+from taskqueue.protocol.results import encode_result
 from taskqueue.worker import api
 from taskqueue.workitem import decode
 
@@ -173,3 +174,9 @@ def trace_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error, limit=-_FRAMES))
     except BaseException:
         return "".join(traceback.format_tb(error.__traceback__, limit=-_FRAMES)) + said(error)
+
+
+def call(made: Any, name: str) -> Any:
+    """Call `setup` or `teardown` where the worker has one (any object with `handle_task` will do)."""
+    method = getattr(made, name, None)
+    return method() if method is not None else None

@@ -25,7 +25,6 @@ from os import _exit  # as it is before a plugin puts another in its place
 from pathlib import Path
 from typing import Any
 
-from taskqueue import plugins
 from taskqueue.config.settings import GroupSettings, group_from_json, logging_from_json
 from taskqueue.errors import LinkError
 from taskqueue.foundation.backoff import Backoff
@@ -35,11 +34,13 @@ from taskqueue.host.logs import setup_logging
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.title import set_title
 from taskqueue.link import packets
-from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue.link.assignment import TRACE_LIMIT
+from taskqueue.link.exits import FAILED, MEMORY
 from taskqueue.link.packets import Link
 from taskqueue.protocol.properties import shorten
 from taskqueue.worker import serve
 from taskqueue.worker.execution import trace_of
+from taskqueue.worker.loading import load_plugin
 
 log = logging.getLogger(__name__)
 
@@ -320,7 +321,7 @@ def main() -> int:
     setup_logging(logging_from_json(logging_json), f"taskqueue-worker[{settings.name}]", log_fd)
     set_title(f"template {settings.name}")
     serve.prepare(settings)
-    load = partial(plugins.load, settings.worker_type, entry_value)
+    load = partial(load_plugin, settings.worker_type, entry_value)
     if settings.preload:
         try:
             loaded = load()

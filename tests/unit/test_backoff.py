@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskqueue.foundation.backoff import Backoff, delay_s, patience_s
+from taskqueue.amqp.patience import patience_s
+from taskqueue.foundation.backoff import Backoff, delay_s
 
 
 @pytest.mark.parametrize(("tries", "expected"), [(-1, 0.0), (0, 0.0), (1, 2.0), (2, 4.0), (5, 32.0), (6, 60.0)])

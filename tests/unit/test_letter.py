@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskqueue.protocol.dead_letters import Letter, read, revived
-from taskqueue.protocol.properties import DeadReason, Properties, dead_letter
+from taskqueue.protocol.dead_letters import DeadReason, Letter, dead_letter, read, revived
+from taskqueue.protocol.properties import Properties
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

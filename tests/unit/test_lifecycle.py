@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 from taskqueue.errors import IllegalMove, TaskqueueError
-from taskqueue.foundation.lifecycle import (
-    GENERATION_MOVES,
-    GROUP_MOVES,
-    RUN_MOVES,
-    GenerationState,
-    GroupState,
-    Lifecycle,
-    RunState,
-)
+from taskqueue.foundation.lifecycle import Lifecycle
+from taskqueue.listener.states import RUN_MOVES, RunState
+from taskqueue.pool.states import GENERATION_MOVES, GROUP_MOVES, GenerationState, GroupState
 
 TABLES: list[tuple[Mapping[Any, frozenset[Any]], Enum, Enum]] = [
     (GROUP_MOVES, GroupState.STARTING, GroupState.STOPPED),

@@ -11,30 +11,21 @@ from hypothesis import strategies as st
 
 from hostile import BODIES
 from taskqueue.errors import MalformedWorkitem
+from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
+from taskqueue.protocol.delays import DELAY_LIMIT_MS, delay_left_ms, delay_ms, off_ladder, on_ladder
 from taskqueue.protocol.properties import (
     ATTEMPT,
     CRASHES,
     DELAY,
-    DELAY_LIMIT_MS,
-    DeadReason,
-    Outcome,
     Properties,
     attempts,
     clean,
-    dead_letter,
-    delay_left_ms,
-    delay_ms,
-    encode_result,
-    error_body,
     forwarded,
     handed_back,
     new_id,
-    off_ladder,
-    on_ladder,
-    reduced,
-    result,
     shorten,
 )
+from taskqueue.protocol.results import Outcome, encode_result, error_body, result
 
 BROKERS = {
     "x-death": [{"count": 3}],

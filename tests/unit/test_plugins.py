@@ -11,6 +11,7 @@ import pytest
 from taskqueue import plugins
 from taskqueue.errors import PluginError
 from taskqueue.plugins import Plugin
+from taskqueue.worker.loading import load_plugin
 
 Caught = pytest.LogCaptureFixture
 
@@ -161,11 +162,11 @@ def test_load(site: Site) -> None:
     site.install(
         "tq-load", entry("w = tq_load:W.factory"), source="class W:\n    factory = staticmethod(lambda: 7)\nN = 1\n"
     )
-    assert plugins.load("w", "tq_load:W.factory")() == 7
+    assert load_plugin("w", "tq_load:W.factory")() == 7
     with pytest.raises(PluginError, match="expected a class"):
-        plugins.load("w", "tq_load:N")
+        load_plugin("w", "tq_load:N")
     with pytest.raises(AttributeError):
-        plugins.load("w", "tq_load:Missing")
+        load_plugin("w", "tq_load:Missing")
     with pytest.raises(ModuleNotFoundError):
-        plugins.load("w", "tq_no_such_module:W")
+        load_plugin("w", "tq_no_such_module:W")
     sys.modules.pop("tq_load")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.protocol import queues
-from taskqueue.protocol.properties import Properties, delay_left_ms, on_ladder
+from taskqueue.protocol.delays import delay_left_ms, on_ladder
+from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import HIGHEST_RUNG, LOWEST_RUNG, next_rung
 
 AMQP = AmqpSettings((("localhost", 5672),), "guest", "guest", "/", 60, False, None, None, None, "quorum", "classic")

@@ -16,18 +16,9 @@ from hostile import CANARY, HEADERS, PROPERTIES, Case, nested, numbered
 from raw_amqp import content_header, long, short, table
 from taskqueue.amqp.wire import NESTING_LIMIT, Undecodable, from_pika, header_frame, to_pika
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.protocol.properties import (
-    DeadReason,
-    Properties,
-    attempts,
-    dead_letter,
-    delay_ms,
-    forwarded,
-    handed_back,
-    off_ladder,
-    on_ladder,
-    reduced,
-)
+from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
+from taskqueue.protocol.delays import delay_ms, off_ladder, on_ladder
+from taskqueue.protocol.properties import Properties, attempts, forwarded, handed_back
 
 UNSIGNED = pika.__version__.startswith(("1.2.", "1.3."))
 """Debian's: they read `l`, a number below -2**31, without its sign, where it cannot be told from a large float's."""

@@ -17,7 +17,6 @@ import pytest
 
 from taskqueue.amqp import Delivery
 from taskqueue.config.settings import GroupSettings
-from taskqueue.foundation.lifecycle import RunState
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
 from taskqueue.link import packets
@@ -25,6 +24,7 @@ from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, As
 from taskqueue.link.packets import Link
 from taskqueue.listener import workers
 from taskqueue.listener.run import Run, begin
+from taskqueue.listener.states import RunState
 from taskqueue.listener.workers import Death, Worker, Workers
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue

@@ -14,7 +14,7 @@ from click import BadParameter
 from taskqueue.config import inifile
 from taskqueue.config.inifile import BadValue
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.protocol.properties import DELAY_LIMIT_MS
+from taskqueue.protocol.delays import DELAY_LIMIT_MS
 from taskqueue.workitem import TYPE_PATTERN
 from taskqueue.workitem import worker_type as checked
 

@@ -17,8 +17,7 @@ from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message
 from taskqueue.protocol import queues
-from taskqueue.protocol.dead_letters import Letter, read
-from taskqueue.protocol.properties import DeadReason
+from taskqueue.protocol.dead_letters import DeadReason, Letter, read
 from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import TYPE_PATTERN
 

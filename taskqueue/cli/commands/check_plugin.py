@@ -22,7 +22,8 @@ from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
-from taskqueue.link.assignment import EXITS, Report
+from taskqueue.link.assignment import Report
+from taskqueue.link.exits import EXITS
 from taskqueue.plugins import Plugin
 from taskqueue.workitem import BYTES, JSON, TEXT
 

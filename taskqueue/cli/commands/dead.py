@@ -16,8 +16,8 @@ from taskqueue.cli.commands import dead_drop, dead_replay
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.terminal.show import Column, moment
 from taskqueue.errors import TaskqueueError
-from taskqueue.protocol.dead_letters import Letter
-from taskqueue.protocol.properties import DEAD_HEADERS, Properties, clean
+from taskqueue.protocol.dead_letters import DEAD_HEADERS, Letter
+from taskqueue.protocol.properties import Properties, clean
 
 _BODY_ON_TERMINAL = 20_000
 """Bytes; more is nothing to read there."""

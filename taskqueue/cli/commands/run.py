@@ -13,8 +13,9 @@ from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
-from taskqueue.link.assignment import EXITS, Report
-from taskqueue.protocol.properties import error_body
+from taskqueue.link.assignment import Report
+from taskqueue.link.exits import EXITS
+from taskqueue.protocol.results import error_body
 from taskqueue.workitem import JSON, decode
 
 _STDERR = 2

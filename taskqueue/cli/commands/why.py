@@ -23,7 +23,8 @@ from taskqueue.client import read_result
 from taskqueue.errors import PoolUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.protocol import dead_letters, queues
-from taskqueue.protocol.properties import DELAY_DUE, DELAY_TARGET, Properties, attempts, header, off_rung
+from taskqueue.protocol.delays import off_rung
+from taskqueue.protocol.properties import DELAY_DUE, DELAY_TARGET, Properties, attempts, header
 from taskqueue.status.document import Pool
 
 _MANY = 1000

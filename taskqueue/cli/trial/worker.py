@@ -11,15 +11,16 @@ import signal
 import sys
 import traceback
 
-from taskqueue import plugins
 from taskqueue.config.settings import LoggingSettings, group_from_json
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.link import packets
-from taskqueue.link.assignment import FAILED, MEMORY, TRACE_LIMIT
+from taskqueue.link.assignment import TRACE_LIMIT
+from taskqueue.link.exits import FAILED, MEMORY
 from taskqueue.protocol.properties import shorten
 from taskqueue.worker import serve
 from taskqueue.worker.execution import trace_of
+from taskqueue.worker.loading import load_plugin
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
     setup_logging(LoggingSettings("INFO", "stderr", "text"), f"taskqueue-worker[{settings.name}]", 2)
     serve.prepare(settings)
     try:
-        loaded = plugins.load(settings.worker_type, entry_value)
+        loaded = load_plugin(settings.worker_type, entry_value)
     except BaseException as error:
         ours.send(["failed", shorten(trace_of(error), TRACE_LIMIT)], wait=True)
         return FAILED
