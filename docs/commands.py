@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from taskqueue.cli.main import taskqueue
 from taskqueue.config.load import DEFAULT_PATH, URL_VARIABLE
-from taskqueue.host.daemon import RUNTIME_DIR
 from taskqueue.operations.management import URL_VARIABLE as MANAGEMENT_VARIABLE
+from taskqueue.status.document import RUNTIME_DIR
 
 NAME = "taskqueue"
 STATUSES = {

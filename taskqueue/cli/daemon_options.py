@@ -12,6 +12,7 @@ from taskqueue import __version__, plugins
 from taskqueue.config.load import DEFAULT_PATH, Settings, load
 from taskqueue.errors import ConfigError, DaemonError
 from taskqueue.host.daemon import Options
+from taskqueue.status.document import RUNTIME_DIR
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -34,7 +35,9 @@ def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[
     def load_config() -> Settings:
         return load(str(path or DEFAULT_PATH), must_exist=path is not None, installed=plugins.installed().keys())
 
-    options = Options(name, arguments.foreground, arguments.verbose, arguments.pid_file)
+    pid_file: Path | None = arguments.pid_file
+    runtime_dir = RUNTIME_DIR if pid_file is None else pid_file.parent
+    options = Options(name, arguments.foreground, arguments.verbose, pid_file, runtime_dir)
     try:
         settings = load_config()
         groups = settings.groups(plugins.installed())

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from taskqueue import plugins
+from taskqueue.cli.terminal.interrupts import Interrupts
 from taskqueue.cli.terminal.show import Show, safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
@@ -30,6 +31,8 @@ class Operator:
 
     config_path: Path | None = None
     show: Show = field(default_factory=Show)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    """Ctrl-C, while a connection to the broker is open."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -64,7 +67,9 @@ class Operator:
 
     def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
         """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
-        return Broker(amqp or self.settings.amqp, **{"trouble": self.show.note, **keywords})
+        return Broker(
+            amqp or self.settings.amqp, **{"trouble": self.show.note, "interrupts": self.interrupts, **keywords}
+        )
 
     def management(self, broker: Broker, amqp: AmqpSettings | None = None) -> Management:
         """The management API of the broker that `broker` is connected to; it may be absent."""
@@ -74,11 +79,11 @@ class Operator:
         """What this host's workerpool says of itself; raises `PoolUnavailable`."""
         return document.read(socket or document.SOCKET)
 
-    def confirm(self, broker: Broker, question: str) -> None:
+    def confirm(self, question: str) -> None:
         """Have a person say yes, or end the command."""
-        broker.interrupts.at_once = True
+        self.interrupts.at_once = True
         click.confirm(safe(question), abort=True, err=True)
-        broker.interrupts.at_once = False
+        self.interrupts.at_once = False
 
 
 def _environ() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What makes a process of ours a daemon: detach, pid file with lock, log target, word to the service manager.
+"""What makes a process of ours a daemon: it detaches, holds its pid file, logs, and gives up root.
 
 The only user of python-daemon. It must never know which daemon it is.
 """
@@ -14,18 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import daemon
-from daemon.pidfile import TimeoutPIDLockFile
-from lockfile import LockFailed, LockTimeout
 
 from taskqueue.config.settings import LoggingSettings
-from taskqueue.errors import DaemonError
 from taskqueue.host import journal
 from taskqueue.host.logs import setup_logging
+from taskqueue.host.pid_file import PidFile
 from taskqueue.host.spawn import Identity
 
 log = logging.getLogger(__name__)
-
-RUNTIME_DIR = Path("/run/taskqueue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +33,9 @@ class Options:
     foreground: bool
     verbose: bool
     pid_file: Path | None
-
-    @property
-    def runtime_dir(self) -> Path:
-        """Where pid file and sockets are: beside the pid file that was asked for, else `/run/taskqueue`."""
-        return self.pid_file.parent if self.pid_file is not None else RUNTIME_DIR
+    """The pid file that was asked for."""
+    runtime_dir: Path
+    """Where sockets are, and the pid file where none was asked for."""
 
 
 def log_settings(options: Options, settings: LoggingSettings) -> LoggingSettings:
@@ -62,73 +56,24 @@ def daemonized(options: Options, settings: LoggingSettings, become: Identity | N
     log_fd = os.dup(2) if in_force.target == "stderr" else None
     pid_path = options.pid_file
     if pid_path is None and not options.foreground:
-        pid_path = RUNTIME_DIR / f"{options.name.removeprefix('taskqueue-')}.pid"
-    lock = _pid_file(pid_path, options.name) if pid_path is not None else nullcontext()
-    context: AbstractContextManager[object] = lock
+        pid_path = options.runtime_dir / f"{options.name.removeprefix('taskqueue-')}.pid"
+    pid_file = PidFile(pid_path) if pid_path is not None else None
+    context: AbstractContextManager[object] = pid_file or nullcontext()
     if not options.foreground:
         context = daemon.DaemonContext(
-            pidfile=lock,
+            pidfile=pid_file,
             umask=0o022,
             signal_map={},  # the loop sets its own handlers
-            files_preserve=[log_fd] if log_fd is not None else None,
+            files_preserve=[fd for fd in (log_fd, pid_file) if fd is not None],
             detach_process=True,
         )
     # From the pid file on signals may come; they wait until the loop has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-    try:
-        with context:
-            setup_logging(in_force, options.name, log_fd)
-            if become is not None and become.uid != os.geteuid():
-                _become(become, pid_path)
-            yield log_fd
-    except (LockTimeout, LockFailed) as error:
-        raise DaemonError(f"{pid_path}: cannot be written: {error}") from None
-
-
-class _PidFile(TimeoutPIDLockFile):  # type: ignore[misc]
-    """A pid file that is removed at the end; emptied, where its directory is not ours to change."""
-
-    _fd = -1
-
-    def acquire(self, *arguments: object, **keywords: object) -> None:
-        super().acquire(*arguments, **keywords)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
-
-    def release(self) -> None:
-        try:
-            super().release()
-        except OSError:
-            os.ftruncate(self._fd, 0)
-        os.close(self._fd)
-
-
-def _pid_file(path: Path, name: str) -> _PidFile:
-    """The pid file, checked now, while there is a terminal to complain to; raises `DaemonError`."""
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise DaemonError(f"{path.parent}: cannot be made: {error.strerror}") from None
-    if not os.access(path.parent, os.W_OK):
-        raise DaemonError(f"{path}: cannot be written: {path.parent} is not writable by this user")
-    lock = _PidFile(str(path), acquire_timeout=-1)
-    pid = lock.read_pid()
-    if pid is not None and _is_running(name, pid):
-        raise DaemonError(f"already running: pid {pid} ({path})")
-    if path.exists():  # its process is gone, or was cut off while it wrote
-        lock.break_lock()
-    return lock
-
-
-def _is_running(name: str, pid: int) -> bool:
-    """Whether `pid` lives and is the daemon `name`: after a reboot the number may be anybody's."""
-    if pid == os.getpid():
-        return False
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    role = name.removeprefix("taskqueue-")
-    return any(form.encode() in command for form in (name, f"taskqueue: {role}", f"taskqueue.cli.{role}"))
+    with context:
+        setup_logging(in_force, options.name, log_fd)
+        if become is not None and become.uid != os.geteuid():
+            _become(become, pid_path)
+        yield log_fd
 
 
 def _become(who: Identity, pid_path: Path | None) -> None:
@@ -139,6 +84,3 @@ def _become(who: Identity, pid_path: Path | None) -> None:
     os.setresgid(who.gid, who.gid, who.gid)
     os.setresuid(who.uid, who.uid, who.uid)
     os.environ.update(HOME=who.home, USER=who.name, LOGNAME=who.name)
-
-
-# -- word to the service manager

@@ -25,9 +25,6 @@ from taskqueue.protocol.properties import handed_back, new_id
 
 log = logging.getLogger(__name__)
 
-LEASE_AFTER_S = 20.0
-"""A delivery older than this is leased: a third of the shortest `consumer_timeout` that RabbitMQ looks at (it looks
-once a minute), so that one renewal may fail."""
 _CHECK_S = 5.0
 _END_S = 1.0
 
@@ -97,7 +94,7 @@ class Leases:
             return
         now = time.monotonic()
         for run in runs:
-            old = now - run.delivered >= LEASE_AFTER_S and run.life.state in {RunState.HANDED, RunState.WAITING}
+            old = now - run.delivered >= queues.LEASE_AFTER_S and run.life.state in {RunState.HANDED, RunState.WAITING}
             if old and run.delivery.held and run.message_id not in self._due and not run.unleasable:
                 self._lease(run)
 

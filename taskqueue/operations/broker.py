@@ -9,13 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from taskqueue.amqp import Counts, Inspector
 from taskqueue.amqp.session import Outbox, Session
-from taskqueue.cli.terminal.interrupts import Interrupts
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
+from taskqueue.foundation.loop import Loop
 from taskqueue.operations.reading import Reading, Renewal
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
@@ -25,6 +25,32 @@ T = TypeVar("T")
 NAME = "taskqueue"
 _TIMEOUT_S = 30.0
 """A broker that was there and is silent or gone for so long is given up."""
+
+
+class Interrupts(Protocol):
+    """Whoever may want a call to end early, such as a person at a terminal."""
+
+    def watch(self, loop: Loop) -> None:
+        """The connection is being opened; wake `loop` when an interrupt comes."""
+
+    def end(self) -> None:
+        """It is closed."""
+
+    def safe_point(self) -> None:
+        """Called where nothing is half done: may raise."""
+
+
+class _NoInterrupts:
+    """Nobody interrupts."""
+
+    def watch(self, loop: Loop) -> None:
+        """Nothing to watch."""
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+    def safe_point(self) -> None:
+        """Never raises."""
 
 
 class Server(NamedTuple):
@@ -45,19 +71,24 @@ class Broker:
     """
 
     def __init__(
-        self, amqp: AmqpSettings, *, timeout_s: float = _TIMEOUT_S, trouble: Callable[[str], None] = lambda line: None
+        self,
+        amqp: AmqpSettings,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        trouble: Callable[[str], None] = lambda line: None,
+        interrupts: Interrupts | None = None,
     ) -> None:
-        self.interrupts = Interrupts()
-        self.session = Session(amqp, NAME, timeout_s=timeout_s, safe_point=self.interrupts.safe_point)
+        self._interrupts = interrupts or _NoInterrupts()
+        self.session = Session(amqp, NAME, timeout_s=timeout_s, safe_point=self._interrupts.safe_point)
         self._inspector = Inspector(self.session.connection)
         self._trouble = _Trouble(trouble)
 
     def __enter__(self) -> Self:
-        self.interrupts.watch(self.session.loop)
+        self._interrupts.watch(self.session.loop)
         try:
             self.session.open(patient=False)
         except BaseException:
-            self.interrupts.end()
+            self._interrupts.end()
             raise
         logging.getLogger("taskqueue").addHandler(self._trouble)  # what comes from here on is news
         return self
@@ -67,7 +98,7 @@ class Broker:
     ) -> None:
         logging.getLogger("taskqueue").removeHandler(self._trouble)
         self.session.close()
-        self.interrupts.end()
+        self._interrupts.end()
 
     @property
     def server(self) -> Server:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskqueue.cli.operator import Operator
 from taskqueue.operations.broker import Broker, Server
 from taskqueue.operations.management import Management, Node, QueueFigures
 from taskqueue.protocol import queues
@@ -74,13 +73,20 @@ class Overview:
         }
 
 
-def see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
-    """Fill in what the broker says."""
-    overview.vhost = operator.settings.amqp.vhost
+def see_broker(
+    overview: Overview,
+    broker: Broker,
+    management: Management,
+    *,
+    vhost: str,
+    worker_types: Iterable[str],
+    results_queues: Iterable[str],
+) -> None:
+    """Fill in what the broker says, with a row for the queues of `worker_types` and for `results_queues`."""
+    overview.vhost = vhost
     overview.server = broker.server
-    management = operator.management(broker)
     figures = management.queues()
-    names = _names(operator, overview.pool, figures)
+    names = _names(worker_types, results_queues, figures)
     counted = {name: counts for name, counts in broker.counts_of(names).items() if counts is not None}
     for name, counts in counted.items():
         known = (figures or {}).get(name)
@@ -100,11 +106,13 @@ def see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
     overview.dispatcher_names = _dispatchers(management)
 
 
-def _names(operator: Operator, pool: Pool | None, figures: dict[str, QueueFigures] | None) -> list[str]:
+def _names(
+    worker_types: Iterable[str], results_queues: Iterable[str], figures: dict[str, QueueFigures] | None
+) -> list[str]:
     """The queues with a row of their own. AMQP cannot list them: they are those of the worker types that are known."""
-    workers = {queues.WORKER_PREFIX + worker_type for worker_type in operator.worker_types(pool)}
+    workers = {queues.WORKER_PREFIX + worker_type for worker_type in worker_types}
     workers |= {name for name in figures or () if name.startswith(queues.WORKER_PREFIX)}
-    return [queues.INGRESS, *sorted(workers), *sorted({*operator.results_of(), queues.RESULTS}), queues.DEAD]
+    return [queues.INGRESS, *sorted(workers), *sorted({*results_queues, queues.RESULTS}), queues.DEAD]
 
 
 def _together(broker: Broker, figures: dict[str, QueueFigures] | None) -> Iterable[QueueState]:

@@ -23,6 +23,9 @@ DIRECT_REPLY_PREFIX = "amq.rabbitmq.reply-to"
 name it cannot resolve ends the whole connection (541), which a client could have us do again and again."""
 
 LEASE_PREFIX = "taskqueue_lease_"
+LEASE_AFTER_S = 20.0
+"""Seconds that a delivery is held before it is leased: a third of the shortest `consumer_timeout` that RabbitMQ checks
+(it checks every 60 s), so that one failed renewal does no harm."""
 LEASE_TTL_MS = 60_000
 """How long after its listener was lost a leased workitem goes back: time to reconnect, not time to wait."""
 LEASE_EXPIRES_MS = 5 * LEASE_TTL_MS

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.errors import PoolUnavailable
-from taskqueue.host.daemon import RUNTIME_DIR
 
+RUNTIME_DIR = Path("/run/taskqueue")
+"""Where the daemons of a host have their pid files and sockets."""
 SOCKET = RUNTIME_DIR / "workerpool.sock"
 _TIMEOUT_S = 5.0
 

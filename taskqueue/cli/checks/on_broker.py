@@ -22,7 +22,6 @@ from taskqueue.cli.terminal.show import span
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
-from taskqueue.listener.leases import LEASE_AFTER_S
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.management import Management
 from taskqueue.protocol import queues
@@ -39,7 +38,7 @@ _EXPIRES_SOON_D = 30
 _RIGHTS = "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*', or all three for what taskqueue uses"
 _SKEW_S = (2.0, 60.0)
 """From here on a warning, and a problem."""
-_SHORTEST_TIMEOUT_S = 3 * LEASE_AFTER_S
+_SHORTEST_TIMEOUT_S = 3 * queues.LEASE_AFTER_S
 """The `consumer_timeout` that leases are made for: two renewals in time, one of which may fail."""
 
 
@@ -244,7 +243,7 @@ def stuck(broker: Broker, pool: Pool, groups: Iterable[GroupSettings]) -> Iterat
     for group in pool.groups:
         oldest = [min((task.since for task in worker.tasks), default=pool.now) for worker in group.workers]
         long_s = pool.now - max(oldest, default=pool.now)
-        if group.name not in endless or long_s < LEASE_AFTER_S:
+        if group.name not in endless or long_s < queues.LEASE_AFTER_S:
             continue
         found = broker.counts(queues.WORKER_PREFIX + group.worker_type)
         if found is not None and found.ready:
@@ -273,7 +272,7 @@ def consumer_timeout(broker: Broker, groups: Iterable[GroupSettings]) -> Iterato
     if longest is not None:
         limit_s = limits[longest]
         tasks = f"{longest} may run {f'{limit_s:g} s' if limit_s else 'for ever'}"
-    lease = f"what runs longer than {LEASE_AFTER_S:g} s is leased, and so not bound by it"
+    lease = f"what runs longer than {queues.LEASE_AFTER_S:g} s is leased, and so not bound by it"
     if timeout_s is not None and timeout_s < _SHORTEST_TIMEOUT_S:
         yield warning(
             "consumer_timeout", f"{timeout_s:g} s at the broker; {tasks}",

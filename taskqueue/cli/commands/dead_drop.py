@@ -35,7 +35,7 @@ def command(operator: Operator, selection: Selection, yes: bool, dry_run: bool) 
             return
         count = _count(broker, selection)
         if count and not yes:
-            operator.confirm(broker, f"Drop {count} dead letters for good?")
+            operator.confirm(f"Drop {count} dead letters for good?")
         missing = _Drop(operator, broker, selection, count).run()
     if missing:
         raise TaskqueueError(f"no such dead letter: {', '.join(sorted(missing))}")
@@ -56,7 +56,7 @@ class _Drop:
     def __init__(self, operator: Operator, broker: Broker, selection: Selection, count: int) -> None:
         self._show = operator.show
         self._broker = broker
-        self._interrupts = broker.interrupts
+        self._interrupts = operator.interrupts
         self._selection = selection
         self._count = count
         self._quiet = self._show.on_terminal and not self._show.as_json

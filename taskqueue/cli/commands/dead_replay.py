@@ -103,7 +103,7 @@ class _Replay:
     ) -> None:
         self._show = operator.show
         self._broker = broker
-        self._interrupts = broker.interrupts
+        self._interrupts = operator.interrupts
         self._session = broker.session
         self._selection = selection
         self._pause_s = 0.0 if rate_s is None else 1 / rate_s

@@ -26,7 +26,7 @@ def command(operator: Operator, worker_type: str, yes: bool) -> None:
         if counts is None:
             raise TaskqueueError(f"there is no queue {queue}: nothing was ever sent to workers of type {worker_type}")
         if not yes:
-            operator.confirm(broker, f"Remove {counts.ready} workitems that wait in {queue}, for good?")
+            operator.confirm(f"Remove {counts.ready} workitems that wait in {queue}, for good?")
         removed = broker.purge(queue) or 0
     if operator.show.as_json:
         operator.show.document({"queue": queue, "removed": removed})

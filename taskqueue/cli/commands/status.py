@@ -90,7 +90,7 @@ def command(operator: Operator, socket: Path | None, watch: bool, interval_s: fl
     overview = _pool_of(operator, socket)
     try:
         with operator.broker() as broker:
-            see_broker(overview, operator, broker)
+            _see_broker(overview, operator, broker)
     except (BrokerUnavailable, BrokerRefused) as error:
         overview.trouble = str(error)
         _draw(operator.show, overview)
@@ -107,7 +107,7 @@ def _watch(operator: Operator, socket: Path | None, interval_s: float) -> None:
                 if broker is None:
                     made = operator.broker(timeout_s=_WATCHING_TIMEOUT_S, trouble=lambda line: None)
                     broker = stack.enter_context(made)
-                see_broker(overview, operator, broker)
+                _see_broker(overview, operator, broker)
             except (BrokerUnavailable, BrokerRefused) as error:
                 overview.trouble = str(error)
                 if isinstance(error, BrokerRefused):  # for good, on this connection
@@ -122,6 +122,17 @@ def _watch(operator: Operator, socket: Path | None, interval_s: float) -> None:
             except BrokerRefused:
                 stack.close()
                 broker = None
+
+
+def _see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
+    see_broker(
+        overview,
+        broker,
+        operator.management(broker),
+        vhost=operator.settings.amqp.vhost,
+        worker_types=operator.worker_types(overview.pool),
+        results_queues=operator.results_of(),
+    )
 
 
 def _pool_of(operator: Operator, socket: Path | None) -> Overview:

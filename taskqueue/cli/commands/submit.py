@@ -130,9 +130,9 @@ def command(
         if wait and content is not None:
             return _submit_and_wait(operator, client, order, [content] * count, timeout_s)
         if content is None:
-            with Lines(broker.session, sys.stdin.fileno(), lambda: broker.interrupts.came) as stdin:
-                return _Submission(operator, broker, order, "line", None).run(client, stdin)
-        return _Submission(operator, broker, order, "workitem", count).run(client, repeat(content, count))
+            with Lines(broker.session, sys.stdin.fileno(), lambda: operator.interrupts.came) as stdin:
+                return _Submission(operator, order, "line", None).run(client, stdin)
+        return _Submission(operator, order, "workitem", count).run(client, repeat(content, count))
 
 
 def _check_usage(bodies: dict[str, bool], clashes: dict[str, bool]) -> None:
@@ -167,9 +167,9 @@ def _say_who_is_missing(operator: Operator, broker: Broker, worker_type: str) ->
 class _Submission:
     """Submits many, says how far it came, and ends in good order at Ctrl-C: what it has read is submitted, no more."""
 
-    def __init__(self, operator: Operator, broker: Broker, order: _Order, unit: str, total: int | None) -> None:
+    def __init__(self, operator: Operator, order: _Order, unit: str, total: int | None) -> None:
         self._show = operator.show
-        self._interrupts = broker.interrupts
+        self._interrupts = operator.interrupts
         self._order = order
         self._unit = unit
         self._total = total
