@@ -8,9 +8,9 @@ FAILED = 70
 MEMORY = 71
 """Exit status after a MemoryError under `max_memory`: what is left of the heap is not to be trusted."""
 
-UNHEARD = 72
+LINK_LOST = 72
 """Exit status of a worker that can report no more: its plugin has closed or replaced its link, or left it without
 descriptors."""
 
-EXITS = {MEMORY: ": out of memory", UNHEARD: ": it lost its link, or the descriptors to use it"}
+EXITS = {MEMORY: ": out of memory", LINK_LOST: ": it lost its link, or the descriptors to use it"}
 """What a status of ours means, to be read behind its number."""

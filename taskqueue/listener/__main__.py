@@ -11,7 +11,7 @@ from taskqueue.foundation.loop import Loop, settle_in
 from taskqueue.host import kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.title import set_title
-from taskqueue.link import packets
+from taskqueue.link import orders, packets
 from taskqueue.listener.listener import Listener
 
 
@@ -21,21 +21,22 @@ def main() -> int:
     kernel.raise_descriptor_limit()  # it holds both ends of each worker's link
     pool, template = (packets.adopt(int(number)) for number in sys.argv[1:3])
     try:
-        packet = pool.receive(wait=True)
+        received = orders.receive(pool, wait=True)
     except EOFError:
         return 1
-    assert packet is not None
-    _, group_json, amqp_json, results_ttl_s, logging_json, log_fd = packet.head
-    settings = group_from_json(group_json)
-    setup_logging(logging_from_json(logging_json), f"taskqueue-listener[{settings.name}]", log_fd)
+    assert received is not None
+    start = received.order
+    assert isinstance(start, orders.ListenerStart)
+    settings = group_from_json(start.group)
+    setup_logging(logging_from_json(start.logging), f"taskqueue-listener[{settings.name}]", start.log_fd)
     set_title(f"listener {settings.name}")
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)  # Ctrl-C and reloads are the pool's
     loop = Loop()
     try:
-        listener = Listener(loop, settings, amqp_from_json(amqp_json), results_ttl_s, pool, template)
+        listener = Listener(loop, settings, amqp_from_json(start.amqp), start.results_ttl_s, pool, template)
     except ConfigError as error:
-        pool.send(["failed", str(error), 0], wait=True)
+        orders.send(pool, orders.Failed(str(error)), wait=True)
         return 1
     listener.start()
     settle_in()

@@ -19,6 +19,7 @@ from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.errors import LinkError
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import kernel
+from taskqueue.link import orders
 from taskqueue.link.assignment import Report
 from taskqueue.link.exits import EXITS, FAILED
 from taskqueue.link.packets import Link
@@ -190,7 +191,7 @@ class Listener:
                     run.alone = True
                 self._wait_first(death.suspects)
             if not death.ready and death.exit_code not in {0, FAILED}:
-                self._tell_pool(["failed", f"worker died before it was ready: {what}", self._workers.ready])
+                self._tell_pool(orders.Failed(f"worker died before it was ready: {what}", self._workers.ready))
         self._intake.steer()
         self._go_on()
 
@@ -208,7 +209,7 @@ class Listener:
 
     def _overdue(self, worker: Worker) -> None:
         log.warning("time limit: group=%s pid=%d; killing the worker", self._settings.name, worker.pid)
-        self._tell_template(["kill", worker.pid, "time_limit"])
+        self._tell_template(orders.KillWorker(worker.pid, "time_limit"))
 
     # -- prefetch
 
@@ -237,17 +238,17 @@ class Listener:
 
     def _on_template(self, fd: int, events: int) -> None:
         try:
-            while (packet := self._template.receive()) is not None:
-                match packet.head:
-                    case ["worker", int(pid)]:
-                        self._workers.add(pid, packet.fds)
+            while (received := orders.receive(self._template)) is not None:
+                match received.order:
+                    case orders.WorkerForked(pid):
+                        self._workers.add(pid, received.fds)
                         if self._retired:  # forked before the template heard of it
                             self._workers.retire()
-                    case ["gone", int(pid), int(code), why]:
-                        death = self._workers.gone(pid, code, why)
+                    case orders.WorkerGone(pid, exit_code, why):
+                        death = self._workers.gone(pid, exit_code, why)
                         if death is not None:
                             self._gone(death)
-                    case ["empty"] if self._retired or self._killing:
+                    case orders.NoWorkerLeft() if self._retired or self._killing:
                         self._workers_ended()
         except (EOFError, LinkError):
             self._template_died()
@@ -263,36 +264,36 @@ class Listener:
         self._workers_ended()
 
     def _worker_ready(self, worker: Worker) -> None:
-        self._tell_template(["ready", worker.pid])
+        self._tell_template(orders.WorkerReady(worker.pid))
         if self._draining:
             return
         self._intake.steer()
         if not self._was_ready and self._workers.ready >= self._settings.workers:
             self._was_ready = True
-            self._tell_pool(["ready"])
+            self._tell_pool(orders.Ready())
         self._go_on()
 
     def _worker_failed(self, worker: Worker, trace: str) -> None:
-        self._tell_pool(["failed", trace, self._workers.ready])
+        self._tell_pool(orders.Failed(trace, self._workers.ready))
 
     def _worker_nonsense(self, worker: Worker, error: str) -> None:
         log.error("worker broke the protocol: group=%s pid=%d error=%s", self._settings.name, worker.pid, error)
         worker.leaving = True
         self._loop.remove_handler(worker.link.fileno())
-        self._tell_template(["kill", worker.pid, f"killed, since it broke the protocol: {error:.200}"])
+        self._tell_template(orders.KillWorker(worker.pid, f"killed, since it broke the protocol: {error:.200}"))
 
     # -- from the pool
 
     def _on_pool(self, fd: int, events: int) -> None:
         try:
-            while (packet := self._pool.receive()) is not None:
-                match packet.head:
-                    case ["drain"]:
+            while (received := orders.receive(self._pool)) is not None:
+                match received.order:
+                    case orders.Drain():
                         self._drain()
-                    case ["stop"]:
+                    case orders.StopNow():
                         self._kill_workers()
-                    case ["status"]:
-                        self._tell_pool(["status", self.status()])
+                    case orders.AskStatus():
+                        self._tell_pool(orders.Status(self.status()))
         except (EOFError, LinkError):
             log.warning("pool is gone: group=%s; ending", self._settings.name)
             os._exit(1)
@@ -313,15 +314,15 @@ class Listener:
             "workers": self._workers.describe(),
         }
 
-    def _tell_pool(self, head: list[Any]) -> None:
+    def _tell_pool(self, order: orders.Order) -> None:
         try:
-            self._pool.send(head, wait=True)
+            orders.send(self._pool, order, wait=True)
         except LinkError:
             os._exit(1)
 
-    def _tell_template(self, head: list[Any]) -> None:
+    def _tell_template(self, order: orders.Order) -> None:
         try:
-            self._template.send(head, wait=True)
+            orders.send(self._template, order, wait=True)
         except LinkError as error:
             log.debug("template is gone: group=%s error=%s", self._settings.name, error)  # its link's end tells more
 
@@ -339,7 +340,7 @@ class Listener:
         self._drain()
         if not self._killing:
             self._killing = True
-            self._tell_template(["kill-all"])
+            self._tell_template(orders.KillAllWorkers())
 
     def _workers_ended(self) -> None:
         """No worker is left: what they had not finished goes back, then all is settled, then we end."""
@@ -352,7 +353,7 @@ class Listener:
         busy = any(run.life.state in {RunState.HANDED, RunState.WAITING} for run in self._runs.values())
         if not busy and not self._retired and not self._killing:
             self._retired = True
-            self._tell_template(["retire"])
+            self._tell_template(orders.Retire())
             self._workers.retire()
         if not self._workers_are_gone:
             return

@@ -24,7 +24,7 @@ from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.spawn import Identity, identity, spawn
-from taskqueue.link import packets
+from taskqueue.link import orders, packets
 from taskqueue.link.exits import FAILED
 from taskqueue.link.packets import Link
 from taskqueue.plugins import Plugin
@@ -129,11 +129,11 @@ class Generation:
         try:
             self._start(
                 "template", worker_user, template_end,
-                ["settings", group, logs, b.log_fd, b.plugin.entry_value, limited],
+                orders.TemplateStart(group, logs, b.log_fd, b.plugin.entry_value, limited),
             )  # fmt: skip
             self._start(
                 "listener", service, listener_end,
-                ["settings", group, to_json(b.amqp), b.results_ttl_s, logs, b.log_fd],
+                orders.ListenerStart(group, to_json(b.amqp), b.results_ttl_s, logs, b.log_fd),
             )  # fmt: skip
         finally:
             if not self._helpers:
@@ -141,7 +141,7 @@ class Generation:
             listener_end.close()
             template_end.close()
 
-    def _start(self, role: str, who: Identity, peer: Link, first_packet: list[Any]) -> None:
+    def _start(self, role: str, who: Identity, peer: Link, start: orders.Order) -> None:
         ours, theirs = packets.pair()
         try:
             process = spawn(_MODULES[role], [theirs.fileno(), peer.fileno()], who, self.blueprint.log_fd)
@@ -149,7 +149,6 @@ class Generation:
             theirs.close()
         if role == "template" and self._cgroup is not None:
             cgroup.enter_template(self._cgroup, process.pid)  # it waits for the settings, before it forks
-        ours.send(first_packet, wait=True)
         assert process.stdout is not None
         pipe = os.dup(process.stdout.fileno())
         process.stdout.close()
@@ -157,33 +156,40 @@ class Generation:
         allowance = Allowance(self._loop, line)
         helper = _Helper(role, process, ours, Output(self._loop, pipe, line, allowance), allowance)
         self._helpers.append(helper)
-        self._loop.add_handler(ours.fileno(), partial(self._on_packet, helper), self._loop.READ)
+        self._loop.add_handler(ours.fileno(), partial(self._on_order, helper), self._loop.READ)
+        self._tell(helper, start)  # one that has died already is reaped as one that died later
 
     def _log_line(self, role: str, pid: int, line: str) -> None:
         log.info("%s output: group=%s pid=%d: %s", role, self.name, pid, line)
 
     # -- what helpers say
 
-    def _on_packet(self, helper: _Helper, fd: int, events: int) -> None:
+    def _on_order(self, helper: _Helper, fd: int, events: int) -> None:
         try:
-            while (packet := helper.link.receive()) is not None:
-                self._heard(packet.head)
-        except (EOFError, LinkError):
+            while (received := orders.receive(helper.link)) is not None:
+                self._obey(received.order)
+        except EOFError:
             self._loop.remove_handler(fd)  # its death comes by SIGCHLD
+        except LinkError as error:
+            log.error(
+                "%s broke the protocol: group=%s pid=%d error=%s", helper.role, self.name, helper.process.pid, error
+            )
+            self._loop.remove_handler(fd)
+            kernel.kill(helper.process.pid)
 
-    def _heard(self, head: list[Any]) -> None:
-        match head:
-            case ["ready"]:
+    def _obey(self, order: orders.Order) -> None:
+        match order:
+            case orders.Ready():
                 self._ready()
-            case ["failed", str(trace), *ready]:
+            case orders.Failed(trace, serving):
                 self.last_error = trace
                 self._on_error(self, trace)
-                if ready and ready[0]:
-                    self._ready()  # some of its workers serve
+                if serving:
+                    self._ready()
                 elif self.life.state is GenerationState.STARTING:
                     self.drain(_END_S)
-            case ["status", dict(status)]:
-                self.status = status
+            case orders.Status(document):
+                self.status = document
                 waiters, self._status_waiters = self._status_waiters, []
                 for waiter in waiters:
                     waiter()
@@ -197,14 +203,14 @@ class Generation:
     def ask_status(self, done: Callable[[], None]) -> bool:
         """Have the listener say what its workers do, then call `done`; False where there is none to ask."""
         listener = next((helper for helper in self._helpers if helper.role == "listener" and helper.alive), None)
-        if listener is None or not self._tell(listener, ["status"]):
+        if listener is None or not self._tell(listener, orders.AskStatus()):
             return False
         self._status_waiters.append(done)
         return True
 
-    def _tell(self, helper: _Helper, head: list[Any]) -> bool:
+    def _tell(self, helper: _Helper, order: orders.Order) -> bool:
         try:
-            return helper.link.send(head)
+            return orders.send(helper.link, order)
         except LinkError:
             return False
 
@@ -216,7 +222,7 @@ class Generation:
             return
         self.life.move(GenerationState.DRAINING)
         self._told_to_end = True
-        self._tell_listener(["drain"])
+        self._tell_listener(orders.Drain())
         self._timers.append(self._loop.call_later(stop_timeout_s, self.stop_now))
 
     def stop_now(self) -> None:
@@ -224,7 +230,7 @@ class Generation:
         if self.life.can(GenerationState.DRAINING):
             self.life.move(GenerationState.DRAINING)
         self._told_to_end = True
-        self._tell_listener(["stop"])
+        self._tell_listener(orders.StopNow())
         self._timers.append(self._loop.call_later(_END_S, self.kill))
 
     def kill(self) -> None:
@@ -234,10 +240,10 @@ class Generation:
                 log.warning("%s does not end: group=%s pid=%d; killing it", helper.role, self.name, helper.process.pid)
                 kernel.kill(helper.process.pid, signal.SIGKILL)
 
-    def _tell_listener(self, head: list[Any]) -> None:
+    def _tell_listener(self, order: orders.Order) -> None:
         for helper in self._helpers:
             if helper.role == "listener" and helper.alive:
-                self._tell(helper, head)
+                self._tell(helper, order)
 
     def reaped(self, pid: int, exit_code: int) -> bool:
         """A child of the pool died; whether it was one of ours."""
@@ -246,7 +252,7 @@ class Generation:
             return False
         helper.process.returncode = exit_code
         helper.alive = False
-        self._on_packet(helper, helper.link.fileno(), 0)
+        self._on_order(helper, helper.link.fileno(), 0)
         self._loop.remove_handler(helper.link.fileno())
         helper.link.close()
         helper.output.close()
@@ -264,7 +270,7 @@ class Generation:
             for timer in self._timers:
                 timer.cancel()
             if not self._told_to_end and self.last_error is None:
-                self._heard(["failed", "its processes ended by themselves, with status 0"])
+                self._obey(orders.Failed("its processes ended by themselves, with status 0"))
             self.life.move(GenerationState.GONE)
             self._remove_cgroup()
             self._on_gone(self)

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskqueue.errors import LinkError
 from taskqueue.link.assignment import TRACE_LIMIT, Report
-from taskqueue.link.exits import FAILED, UNHEARD
+from taskqueue.link.exits import FAILED, LINK_LOST
 from taskqueue.link.packets import Link, Packet
 from taskqueue.protocol.properties import shorten
 from taskqueue.worker.execution import trace_of
@@ -59,7 +59,7 @@ class Line:
     def _end(self, why: str) -> None:
         with suppress(OSError):
             os.write(2, f"worker lost its link: {why}\n".encode())
-        _exit(UNHEARD)
+        _exit(LINK_LOST)
 
 
 def failed(line: Line, error: BaseException) -> int:

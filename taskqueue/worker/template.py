@@ -33,7 +33,7 @@ from taskqueue.host import cgroup, kernel
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.title import set_title
-from taskqueue.link import packets
+from taskqueue.link import orders, packets
 from taskqueue.link.assignment import TRACE_LIMIT
 from taskqueue.link.exits import FAILED, MEMORY
 from taskqueue.link.packets import Link
@@ -107,31 +107,29 @@ class Template:
 
     def _on_packet(self, source: Link, fd: int, events: int) -> None:
         try:
-            while (packet := source.receive()) is not None:
-                self._obey(packet.head)
+            while (received := orders.receive(source)) is not None:
+                self._obey(received.order)
         except (EOFError, LinkError):
             log.debug(
                 "link ended: group=%s from=%s", self._settings.name, "pool" if source is self._pool else "listener"
             )
             self._loop.stop()
 
-    def _obey(self, head: list[Any]) -> None:
-        match head:
-            case ["ready", int(pid)] if pid in self._workers:
+    def _obey(self, order: orders.Order) -> None:
+        match order:
+            case orders.WorkerReady(pid) if pid in self._workers:
                 self._workers[pid].ready = True
                 self._unready.reset()
-            case ["kill", int(pid), (str() | None) as why] if pid in self._workers:
+            case orders.KillWorker(pid, why) if pid in self._workers:
                 self._workers[pid].why = why
                 kernel.kill_group(pid)
                 kernel.kill(pid)
-            case ["kill-all"]:
+            case orders.KillAllWorkers():
                 self._stopping = True
                 self._kill_all()
-            case ["retire"]:
+            case orders.Retire():
                 self._stopping = True  # links end, workers leave one by one; none is replaced
                 self._maybe_done()
-            case ["stop"]:
-                self._loop.stop()
 
     def _kill_all(self) -> None:
         for pid in self._workers:
@@ -149,7 +147,7 @@ class Template:
             for output in worker.outputs:
                 output.close()
             memory = self._leave_cgroup(worker)
-            self._tell(["gone", pid, code, worker.why or memory])
+            self._tell(orders.WorkerGone(pid, code, worker.why or memory))
             if not self._stopping:
                 self._replace(worker)
         self._end_left_behind()
@@ -189,11 +187,11 @@ class Template:
 
     def _maybe_done(self) -> None:
         if self._stopping and not self._workers:
-            self._tell(["empty"])
+            self._tell(orders.NoWorkerLeft())
 
-    def _tell(self, head: list[Any], fds: tuple[int, ...] = ()) -> None:
+    def _tell(self, order: orders.Order, fds: tuple[int, ...] = ()) -> None:
         try:
-            self._listener.send(head, fds=fds, wait=True)
+            orders.send(self._listener, order, fds, wait=True)
         except LinkError:
             self._loop.stop()
 
@@ -246,7 +244,7 @@ class Template:
             ]
             self._workers[pid] = _Forked(number, outputs, limited)
             # Both ends: with the worker's own end the listener can take back what the worker has not read.
-            self._tell(["worker", pid], (ours.fileno(), theirs.fileno()))
+            self._tell(orders.WorkerForked(pid), (ours.fileno(), theirs.fileno()))
 
     def _be_worker(
         self, number: int, limited: Path | None, theirs: Link, ours: Link, parent: int, streams: list[int]
@@ -312,21 +310,22 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload is the pool's
     pool, listener = (packets.adopt(int(number)) for number in sys.argv[1:3])
     try:
-        packet = pool.receive(wait=True)
+        received = orders.receive(pool, wait=True)
     except EOFError:
         return 1
-    assert packet is not None
-    _, group_json, logging_json, log_fd, entry_value, group = packet.head
-    settings = group_from_json(group_json)
-    setup_logging(logging_from_json(logging_json), f"taskqueue-worker[{settings.name}]", log_fd)
+    assert received is not None
+    start = received.order
+    assert isinstance(start, orders.TemplateStart)
+    settings = group_from_json(start.group)
+    setup_logging(logging_from_json(start.logging), f"taskqueue-worker[{settings.name}]", start.log_fd)
     set_title(f"template {settings.name}")
     serve.prepare(settings)
-    load = partial(load_plugin, settings.worker_type, entry_value)
+    load = partial(load_plugin, settings.worker_type, start.entry_value)
     if settings.preload:
         try:
             loaded = load()
         except BaseException as error:
-            pool.send(["failed", shorten(trace_of(error), TRACE_LIMIT)], wait=True)
+            orders.send(pool, orders.Failed(shorten(trace_of(error), TRACE_LIMIT)), wait=True)
             return FAILED
         factory: Callable[[], Callable[[], Any]] = lambda: loaded  # noqa: E731
     else:
@@ -335,7 +334,7 @@ def main() -> int:
     gc.freeze()  # what the plugin brought is shared for good: no collection writes to those pages
     kernel.die_with_parent(0)  # from here on the loop sees the pool's end, and takes the workers along
     loop = Loop()
-    Template(loop, settings, factory, pool, listener, Path(group) if group else None).run()
+    Template(loop, settings, factory, pool, listener, Path(start.cgroup) if start.cgroup else None).run()
     return 0
 
 
