@@ -37,7 +37,7 @@ faults: ## what happens under faults: FAULT=… SEED=… N=…, see tests/faults
 
 fuzz: ## hostile messages against dispatcher and listener: SEED=… N=…
 	@tests/support/prepare test
-	@TASKQUEUE_SLOW_TESTS=1 FUZZ_SEED=$(SEED) FUZZ_CASES=$(N) .venv/bin/pytest -s -k 100000 tests/system/test_fuzz.py
+	@TASKQUEUE_SLOW_TESTS=1 FUZZ_SEED=$(SEED) FUZZ_CASES=$(N) .venv/bin/pytest -s -k 100000 tests/system/dispatcher/test_fuzz.py
 
 soak: ## the mix of all faults for HOURS=…
 	@tests/support/prepare test

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TESTS = [str(ROOT / "tests/integration/test_amqp.py"), str(ROOT / "tests/unit/test_frames.py")]
+TESTS = [str(ROOT / "tests/integration/test_amqp.py"), str(ROOT / "tests/unit/amqp/test_frames.py")]
 RUN = """
 import sys, pika, pytest
 assert pika.__version__ == sys.argv[1] and pika.__file__.startswith(sys.argv[2]), (pika.__version__, pika.__file__)

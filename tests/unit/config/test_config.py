@@ -27,7 +27,7 @@ from taskqueue.config.settings import (
 )
 from taskqueue.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # The design's section 5, from the project's first documentation: it must work as it stands.
 FIRST_DOCUMENTATION = """\

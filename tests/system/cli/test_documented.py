@@ -13,7 +13,7 @@ import pytest
 from daemons import Stage
 from terminal import Terminal
 
-COMMANDS = Path(__file__).resolve().parents[2] / "docs" / "commands.py"
+COMMANDS = Path(__file__).resolve().parents[3] / "docs" / "commands.py"
 TAB = "\t"
 
 ECHO = """

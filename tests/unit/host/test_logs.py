@@ -158,7 +158,7 @@ def test_nobody_can_forge_a_line_of_json() -> None:
 
 def test_a_process_title_is_shown_whatever_is_in_it() -> None:
     """A worker's title names the task; `setproctitle` raises for what a C string cannot hold."""
-    code = r"import taskqueue.title as t; t.set_title('a\0b\n\ud800ä'); print(open('/proc/self/cmdline').read())"
+    code = r"import taskqueue.host.title as t; t.set_title('a\0b\n\ud800ä'); print(open('/proc/self/cmdline').read())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "taskqueue: a?b??ä" in ran.stdout or "-c" in ran.stdout, "as it should be, or without setproctitle"
 
