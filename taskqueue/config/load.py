@@ -1,7 +1,13 @@
-"""What may be configured: sections, keys, their defaults and limits, and the rules between them.
+"""Loads config.ini: frozen, typed settings, or one ConfigError with every fault of every file.
 
-`load` gives frozen, typed settings or one ConfigError with every fault of every file. The configspec below is the one
-list of keys: parsing, limits, defaults and messages come from it, and a test holds `etc/config.ini` to it.
+How one key goes from its file to the settings of a group, and on to a plugin:
+
+1. `inifile.read_all` finds `time_limit: 5m` in line 8 of /etc/taskqueue/config.ini, below `[worker1]`: still a text.
+2. `values.validate` checks the block by its entry in `keys.CONFIGSPEC`, and converts the text to 300.0.
+3. The block is merged into `Section("worker1")`, where `conf.d/*.ini` may put another value over it.
+4. `rules.faults` compares it with the `soft_time_limit` of the same group. If anything is wrong, `load` raises here.
+5. `Settings.groups` takes what is in force for each group: `GroupSettings("worker1", time_limit_s=300.0, …)`.
+6. In a worker `worker.execution.effective` has it as `time_limit` again: `self.settings["time_limit"]`.
 
 This module must never import a plugin, never log, and never put a password into a message.
 """
@@ -11,20 +17,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from taskqueue.config import inifile, kinds, rules
-from taskqueue.config.inifile import BadValue, Fault
-from taskqueue.config.sections import RESERVED, Said, Section, Sections, effective, layers, where
+from taskqueue.config import amqp_url, inifile, rules
+from taskqueue.config.inifile import Block, Fault
+from taskqueue.config.keys import CONFIGSPEC, DEFAULTS, GROUP, KEYS, RESERVED, kind_of
+from taskqueue.config.sections import EffectiveValue, Origin, Section, Sections, effective, layers
 from taskqueue.config.settings import (
+    FIELD_OF_KEY,
     AmqpSettings,
     DispatcherSettings,
     GroupSettings,
     LoggingSettings,
     WorkerpoolSettings,
 )
+from taskqueue.config.values import BadValue, Checks, checks, did_you_mean, nearest, user_exists, validate
 from taskqueue.errors import ConfigError
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
@@ -33,79 +41,27 @@ CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 CREDENTIAL = "amqp_passwd"
 """The file with the broker's password that systemd puts there for its unit alone: `LoadCredential`, systemd.exec(5)."""
 
-# RabbitMQ keeps a message's or a queue's TTL in 32 bits of milliseconds: 49.7 days.
-# https://www.rabbitmq.com/docs/ttl
-CONFIGSPEC = {
-    "amqp": """
-        host = hosts(default="localhost")
-        port = integer(1, 65535, default=None)
-        user = text(1, 255, default="guest")
-        passwd = text(0, 4096, default="guest")
-        vhost = text(1, 255, default="/")
-        heartbeat = seconds(0, 65535, default="60")
-        ssl = boolean(default="no")
-        ca_file = text(1, 4096, default=None)
-        cert_file = text(1, 4096, default=None)
-        key_file = text(1, 4096, default=None)
-        queue_type = choice("quorum", "classic", default="quorum")
-        ingress_queue_type = choice("classic", "quorum", default="classic")
-        """,
-    "dispatcher": """
-        prefetch = integer(1, 65535, default="500")
-        max_body = size(1, 512M, default="16 MiB")
-        """,
-    "workerpool": """
-        plugins = plugins(default="*")
-        stop_timeout = duration(0, 1d, default="30s")
-        results_ttl = duration(1s, 49d, default="7d")
-        """,
-    "logging": """
-        level = choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", default="INFO")
-        target = choice("syslog", "journal", "stderr", default=None)
-        format = choice("text", "json", default="text")
-        """,
-    "group": """
-        workers = workers(0, 10000, default="1")
-        user = unix_user(default=None)
-        results_routing_key = routing_key(default="results")
-        report_results = boolean(default="yes")
-        max_retries = integer(0, 1000000, default="0")
-        retry_delay = duration(0, 49d, default="1s")
-        retry_max_delay = duration(0, 49d, default="1h")
-        max_crashes = integer(1, 1000, default="3")
-        soft_time_limit = duration(10ms, 365d, default=None)
-        time_limit = duration(10ms, 365d, default=None)
-        max_tasks = integer(1, 1000000000, default=None)
-        max_memory = size(1M, 16384G, default=None)
-        prefetch = prefetch(1, 65535, default="auto")
-        concurrency = integer(1, 10000, default="1")
-        preload = boolean(default="yes")
-        """,
-}
-KEYS = {kind: inifile.keys(spec) for kind, spec in CONFIGSPEC.items()}
-_DEFAULTS = {kind: inifile.validate({}, spec, kinds.CHECKS)[0] for kind, spec in CONFIGSPEC.items()}
-_UNITS = {"duration": "_s", "seconds": "_s", "size": "_bytes"}
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the files and the environment say. `warnings`: one line each, worth a log line, no reason to stop."""
+    """The settings that files and environment give."""
 
     amqp: AmqpSettings
     dispatcher: DispatcherSettings
     workerpool: WorkerpoolSettings
     logging: LoggingSettings
     warnings: tuple[str, ...]
+    """One line each, worth a log line, no reason to stop."""
     _sections: Sections = field(repr=False)
-    _ours: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    """The values of each section of taskqueue's own, as its configspec has them."""
-    _of_environ: Mapping[str, str]
-    """The keys of [amqp] that the environment has said, and by which variable."""
+    _reserved: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """The values in force in each reserved section, by key."""
+    _from_environ: Mapping[str, str]
+    """The keys of [amqp] that the environment gives, each with the name of its variable."""
 
     def groups(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """The groups to run, of the plugins `installed` and chosen by `[workerpool] plugins`, sorted by type.
 
-        Groups with no workers are left out. Raises ConfigError for sections that are wrong given what is installed.
+        Groups without workers are left out. Raises `ConfigError` for sections that are wrong given what is installed.
         """
         every = self.every_group(installed)
         return tuple(group for group in every if group.workers and self.is_chosen(group.worker_type))
@@ -113,7 +69,7 @@ class Settings:
     def every_group(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """As `groups`, with those that are not to run."""
         types = sorted(set(installed))
-        _refuse(rules.faults(self._sections, _DEFAULTS["group"], types, known=True))
+        _refuse(rules.faults(self._sections, DEFAULTS[GROUP], types, known=True))
         return tuple(group for name in types for group in self._groups_of(name))
 
     def is_chosen(self, worker_type: str) -> bool:
@@ -123,136 +79,151 @@ class Settings:
     def types(self) -> tuple[str, ...]:
         """The worker types that have a section, whether or not they are installed."""
         claimed = {f"{name}_{each}" for name, section in self._sections.items() for each in section.instances}
-        return tuple(sorted(self._sections.keys() - claimed - {*RESERVED, "DEFAULT"}))
+        groups = {name for name in self._sections if kind_of(name) == GROUP}
+        return tuple(sorted(groups - claimed - {"DEFAULT"}))
 
     def files(self) -> tuple[str, ...]:
         """The files that have a section, in the order in which they were read."""
-        return tuple(dict.fromkeys(path for section in self._sections.values() for path, _line in section.at.values()))
+        origins = (origin for section in self._sections.values() for origin in section.origins.values())
+        return tuple(dict.fromkeys(origin.path for origin in origins))
 
-    def said(self, section: str) -> tuple[Said, ...]:
-        """What holds in one of the `RESERVED` sections. The password is among it."""
-        at = self._sections.get(section, Section(section)).at
-        of_environ = self._of_environ if section == "amqp" else {}
+    def effective_of_section(self, section: str) -> tuple[EffectiveValue, ...]:
+        """The values in force in one of the `keys.RESERVED` sections. The password is among those of [amqp]."""
+        origins = {key: str(origin) for key, origin in self._sections.get(section, Section(section)).origins.items()}
+        origins |= self._from_environ if section == "amqp" else {}
         return tuple(
-            Said(key, kind, self._ours[section][key], of_environ.get(key) or where(at, key))
+            EffectiveValue(key, kind, self._reserved[section][key], origins.get(key, ""))
             for key, kind in KEYS[section].items()
         )
 
-    def said_of_group(self, worker_type: str, instance: str | None = None) -> tuple[Said, ...]:
-        """What holds for a group, of the type `DEFAULT` for one that has no section, and where each value was said."""
-        values, own = effective(self._sections, _DEFAULTS["group"], worker_type, instance)
-        said: dict[str, str] = {}
+    def effective_of_group(self, worker_type: str, instance: str | None = None) -> tuple[EffectiveValue, ...]:
+        """The values in force for a group; `worker_type` is `DEFAULT` for a type that has no section."""
+        values, own = effective(self._sections, DEFAULTS[GROUP], worker_type, instance)
+        origins: dict[str, str] = {}
         for layer in layers(self._sections, worker_type, instance):
-            said |= {key: where(layer.at, key) for key in (*layer.values, *layer.own) if layer.settles(key)}
-        known = (Said(key, kind, values[key], said.get(key, "")) for key, kind in KEYS["group"].items())
-        return (*known, *(Said(key, "", value, said[key]) for key, value in own.items()))
+            origins |= {key: str(layer.origins[key]) for key in (*layer.group_values, *layer.own)}
+        known = (EffectiveValue(key, kind, values[key], origins.get(key, "")) for key, kind in KEYS[GROUP].items())
+        return (*known, *(EffectiveValue(key, "", value, origins[key]) for key, value in own.items()))
 
     def sections_of(self, worker_type: str, instance: str | None = None) -> tuple[str, ...]:
         """The names of the sections that a group takes its values from, the strongest last."""
         return tuple(layer.name for layer in layers(self._sections, worker_type, instance))
 
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
-        section = self._sections.get(worker_type) if worker_type not in RESERVED else None
+        section = self._sections.get(worker_type) if kind_of(worker_type) == GROUP else None
         for instance in (section.instances if section else ()) or (None,):
-            values, own = effective(self._sections, _DEFAULTS["group"], worker_type, instance)
-            yield GroupSettings(worker_type, instance, own=own, **_fields("group", values))
+            values, own = effective(self._sections, DEFAULTS[GROUP], worker_type, instance)
+            yield GroupSettings(worker_type, instance, own=own, **_fields(values))
 
 
 def load(
     path: str = DEFAULT_PATH,
     *,
+    text: str | None = None,
     environ: Mapping[str, str] = os.environ,
     must_exist: bool = False,
     installed: Iterable[str] = (),
-    user_exists: Callable[[str], bool] | None = None,
+    user_exists: Callable[[str], bool] = user_exists,
 ) -> Settings:
     """The settings of `path`, of `conf.d/*.ini` beside it, and of the environment; without any, the defaults.
 
-    Raises ConfigError with all faults at once. `installed` are the worker types that have a plugin, where the caller
-    knows; without it, what depends on them is left to `Settings.groups`.
+    With `text` no file is read: `text` stands for the file, and `path` only names it in faults. `installed` are the
+    worker types that have a plugin, where the caller knows them; without them, faults that depend on them are left to
+    `Settings.groups`. Raises `ConfigError` with all faults at once.
     """
     types = sorted(set(installed))
-    exists = user_exists or kinds.user_exists
-    checks: inifile.Checks = {**kinds.CHECKS, "unix_user": partial(kinds.unix_user, exists=exists)}
-    blocks, faults = inifile.read_all(path, must_exist)
-    sections, warnings = _merge(blocks, checks, faults)
-    faults += rules.faults(sections, _DEFAULTS["group"], types, known=bool(types))
-    ours = {kind: {**_DEFAULTS[kind], **(sections[kind].values if kind in sections else {})} for kind in RESERVED}
-    faults += rules.amqp_faults(sections)
-    of_environ: dict[str, str] = {}
-    for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, kinds.amqp_url)):  # the last one wins
+    if text is None:
+        blocks, faults = inifile.read_all(path, must_exist)
+    else:
+        blocks, faults = inifile.parse(path, text.encode("utf-8", "surrogatepass"))
+    merged = _merge(blocks, checks(user_exists))
+    sections = merged.sections
+    faults += [
+        *merged.faults,
+        *rules.faults(sections, DEFAULTS[GROUP], types, known=bool(types)),
+        *rules.amqp_faults(sections),
+    ]
+    reserved = {name: DEFAULTS[name] | (sections[name].values if name in sections else {}) for name in RESERVED}
+    from_environ: dict[str, str] = {}
+    for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, amqp_url.parse)):  # the last one wins
         try:
             found = read(environ.get(variable, "").strip())
-            ours["amqp"] |= found
-            of_environ |= dict.fromkeys(found, variable)
+            reserved["amqp"] |= found
+            from_environ |= dict.fromkeys(found, variable)
         except BadValue as error:
             faults.append(Fault(variable, 0, str(error)))
-    ours["amqp"]["port"] = ours["amqp"]["port"] or (5671 if ours["amqp"]["ssl"] else 5672)
+    reserved["amqp"]["port"] = reserved["amqp"]["port"] or (5671 if reserved["amqp"]["ssl"] else 5672)
     _refuse(faults)
-    warnings += rules.warnings(sections, types)
     return Settings(
-        _amqp(ours["amqp"]),
-        DispatcherSettings(**_fields("dispatcher", ours["dispatcher"])),
-        WorkerpoolSettings(**_fields("workerpool", ours["workerpool"])),
-        LoggingSettings(**ours["logging"]),
-        tuple(str(warning) for warning in sorted(warnings)),
+        _amqp(reserved["amqp"]),
+        DispatcherSettings(**_fields(reserved["dispatcher"])),
+        WorkerpoolSettings(**_fields(reserved["workerpool"])),
+        LoggingSettings(**_fields(reserved["logging"])),
+        tuple(str(warning) for warning in sorted([*merged.warnings, *rules.warnings(sections, types)])),
         sections,
-        ours,
-        of_environ,
+        reserved,
+        from_environ,
     )
 
 
 def _credential(directory: str) -> dict[str, Any]:
-    """The password, where the service manager gives one. Raises BadValue, without it."""
+    """The password, where the service manager gives one. Raises `BadValue` without it."""
     try:
         given = Path(directory, CREDENTIAL).read_text() if directory else None
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise BadValue(f"{CREDENTIAL} cannot be read: {what}; expected a file with the password") from None
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise BadValue(f"{CREDENTIAL} cannot be read: {reason}; expected a file with the password") from None
     return {"passwd": given.removesuffix("\n")} if given is not None else {}
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
+    """Raises `ConfigError` where there is any fault: one line for each, by file and line."""
     if lines := [str(fault) for fault in sorted(set(faults))]:
         raise ConfigError(lines)
 
 
-def _fields(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` by the names of the dataclass, which end in the unit."""
-    return {key + _UNITS.get(what, ""): values[key] for key, what in KEYS[kind].items()}
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` by the fields of their dataclass instead of by their keys."""
+    return {FIELD_OF_KEY.get(key, key): value for key, value in values.items()}
 
 
 def _amqp(values: Mapping[str, Any]) -> AmqpSettings:
-    fields = _fields("amqp", values)
-    del fields["host"], fields["port"]
-    return AmqpSettings(hosts=tuple((host, own or values["port"]) for host, own in values["host"]), **fields)
+    fields = _fields(values)
+    port = fields.pop("port")
+    return AmqpSettings(hosts=tuple((host, own or port) for host, own in fields.pop("host")), **fields)
 
 
-def _merge(
-    blocks: Iterable[inifile.Block], checks: inifile.Checks, faults: list[Fault]
-) -> tuple[dict[str, Section], list[Fault]]:
-    """The sections by name, a later file's keys over an earlier one's, and warnings; `faults` get those of values."""
+class _Merged(NamedTuple):
+    sections: dict[str, Section]
+    faults: list[Fault]
+    """Of values and unknown keys."""
+    warnings: list[Fault]
+
+
+def _merge(blocks: Iterable[Block], kinds: Checks) -> _Merged:
+    """The sections by name, with a later file's keys over those of an earlier one."""
     sections: dict[str, Section] = {}
+    faults: list[Fault] = []
     warnings: list[Fault] = []
     for block in blocks:
-        kind = block.name if block.name in RESERVED else "group"
+        kind = kind_of(block.name)
         section = sections.setdefault(block.name, Section(block.name))
-        section.at.setdefault("", (block.path, block.line))
-        section.at.update({key: (block.path, line) for key, line in block.lines.items()})
-        values, wrong = inifile.validate(block.values, CONFIGSPEC[kind], checks)
-        section.values.update({key: values[key] for key in values if key in block.values})
+        section.origins.setdefault("", Origin(block.path, block.line))
+        section.origins.update({key: Origin(block.path, line) for key, line in block.lines.items()})
+        values, wrong = validate(block.values, CONFIGSPEC[kind], kinds)
+        section.values.update({key: value for key, value in values.items() if key in block.values})
         faults += [section.fault(text, key) for key, text in wrong.items()]
         if "workers" in block.lines and "workers" not in section.values:
             section.values["workers"] = None
         for key in (key for key in block.lines if key not in KEYS[kind]):
-            if kind != "group":
-                near = inifile.did_you_mean(key, KEYS[kind])
+            if kind != GROUP:
+                near = did_you_mean(key, KEYS[kind])
                 faults.append(section.fault(f"unknown key; expected one of {', '.join(KEYS[kind])}{near}", key))
                 continue
             if key in block.values:
                 section.own[key] = block.values[key]
-            if near_key := inifile.nearest(key, KEYS[kind], 0.8):
+            if near_key := nearest(key, KEYS[kind], 0.8):
                 warnings.append(section.fault(f"left to the plugin; did you mean {near_key!r}?", key))
-    return sections, warnings
+    return _Merged(sections, faults, warnings)

@@ -1,6 +1,10 @@
 """The settings of each role as frozen, typed data, and their way over a socket to the helper that they are for.
 
-Apart from `config`, so that a template, a worker or a client does without the reader of files.
+1. `config.load` makes them from the checked values: `time_limit: 5m` becomes `GroupSettings(time_limit_s=300.0, …)`.
+2. The pool sends `to_json(group)` to a template and a listener; `group_from_json` makes the same `GroupSettings` there.
+3. A worker shows them to its plugin by their keys again: `self.settings["time_limit"]` is 300.0.
+
+Every process imports this module, also a worker: it must never import the reader of files, nor configobj.
 """
 
 from __future__ import annotations
@@ -10,16 +14,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FIELD_OF_KEY: Mapping[str, str] = {
+    "heartbeat": "heartbeat_s",
+    "max_body": "max_body_bytes",
+    "stop_timeout": "stop_timeout_s",
+    "results_ttl": "results_ttl_s",
+    "retry_delay": "retry_delay_s",
+    "retry_max_delay": "retry_max_delay_s",
+    "soft_time_limit": "soft_time_limit_s",
+    "time_limit": "time_limit_s",
+    "max_memory": "max_memory_bytes",
+}
+"""The keys of config.ini whose field has its unit in its name: `_s` for seconds, `_bytes` for bytes. The field of any
+other key has the key's own name."""
+
+KEY_OF_FIELD: Mapping[str, str] = {name: key for key, name in FIELD_OF_KEY.items()}
+"""The way back."""
+
 
 @dataclass(frozen=True, slots=True)
 class AmqpSettings:
-    """[amqp]. `hosts` are (name or address, port), tried in turn; `heartbeat_s` in seconds, 0 for none."""
+    """[amqp]."""
 
     hosts: tuple[tuple[str, int], ...]
+    """(Name or address, port), tried in turn: the keys `host` and `port`."""
     user: str
     passwd: str = field(repr=False)
     vhost: str
     heartbeat_s: int
+    """0 for no heartbeat."""
     ssl: bool
     ca_file: str | None
     cert_file: str | None
@@ -30,41 +53,44 @@ class AmqpSettings:
 
 @dataclass(frozen=True, slots=True)
 class DispatcherSettings:
-    """[dispatcher]. Deliveries not yet settled, at most; bytes of a workitem, at most."""
+    """[dispatcher]."""
 
     prefetch: int
+    """Deliveries not yet settled, at most."""
     max_body_bytes: int
+    """Bytes of a workitem, at most; a larger one becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerpoolSettings:
-    """[workerpool]. `plugins` None means all; seconds from TERM to KILL; seconds a result waits to be read."""
+    """[workerpool]."""
 
     plugins: tuple[str, ...] | None
+    """The worker types to run; None for all."""
     stop_timeout_s: float
+    """Seconds from TERM to KILL."""
     results_ttl_s: float
+    """Seconds that an unread result is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """[logging]. `target` None: syslog for a daemon; in the foreground stderr, or the journal where it leads there."""
+    """[logging]."""
 
     level: str
     target: str | None
+    """None: syslog for a daemon; in the foreground stderr, or the journal where stderr leads there."""
     format: str
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """The workers of one type that share settings and a unix user. `None`: no limit, or the default rule.
-
-    `workers` is a number of processes, `auto` already resolved; `own` are the keys that only the plugin knows, as
-    text or lists of text.
-    """
+    """The workers of one type that share settings and a unix user. None is for no limit, or for the default rule."""
 
     worker_type: str
     instance: str | None
     workers: int
+    """Processes; `auto` is resolved already."""
     user: str | None
     results_routing_key: str
     report_results: bool
@@ -80,6 +106,7 @@ class GroupSettings:
     concurrency: int
     preload: bool
     own: Mapping[str, str | list[str]] = field(repr=False)
+    """Keys that only the plugin knows, as text or lists of text."""
 
     @property
     def name(self) -> str:
@@ -88,7 +115,8 @@ class GroupSettings:
 
 
 def to_json(settings: AmqpSettings | LoggingSettings | GroupSettings) -> dict[str, Any]:
-    """For json.dumps, and back with the function of its name. It holds the password: for a private socket only."""
+    """For `json.dumps`; the function below of that type's name is the way back. It may hold a password: for a private
+    socket only."""
     return dataclasses.asdict(settings)
 
 

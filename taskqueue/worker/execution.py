@@ -16,7 +16,7 @@ from dataclasses import asdict
 from time import monotonic  # as it is before a plugin puts another in its place
 from typing import Any
 
-from taskqueue.config.settings import GroupSettings
+from taskqueue.config.settings import KEY_OF_FIELD, GroupSettings
 from taskqueue.errors import MalformedWorkitem, PluginError
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.protocol.properties import shorten
@@ -50,8 +50,8 @@ def effective(settings: GroupSettings) -> Mapping[str, Any]:
     seconds and sizes in bytes, and its own keys beside them as text."""
     known = asdict(settings)
     own = known.pop("own")
-    named = {name.removesuffix("_s").removesuffix("_bytes"): value for name, value in known.items()}
-    return types.MappingProxyType({**named, **own})
+    by_key = {KEY_OF_FIELD.get(name, name): value for name, value in known.items()}
+    return types.MappingProxyType({**by_key, **own})
 
 
 def is_async(made: Any) -> bool:

@@ -9,8 +9,8 @@ from click.shell_completion import CompletionItem
 
 from taskqueue import plugins
 from taskqueue.cli.operator import Operator
-from taskqueue.config import inifile
 from taskqueue.config.settings import GroupSettings
+from taskqueue.config.values import did_you_mean
 from taskqueue.errors import ConfigError
 from taskqueue.host.spawn import identity
 from taskqueue.plugins import Plugin
@@ -28,7 +28,7 @@ def choose(operator: Operator, names: Iterable[str]) -> list[GroupSettings]:
     known = list(dict.fromkeys(each for group in found for each in (group.worker_type, group.name)))
     for name in names:
         if name not in known:
-            near = inifile.did_you_mean(name, known)
+            near = did_you_mean(name, known)
             raise click.UsageError(
                 f"no plugin {name!r} is installed; expected one of {', '.join(known) or '(there is none)'}{near}"
             )

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 from click import BadParameter
 
-from taskqueue.config import inifile
-from taskqueue.config.inifile import BadValue
+from taskqueue.config import values
+from taskqueue.config.values import BadValue
 from taskqueue.errors import MalformedWorkitem
 from taskqueue.protocol.delays import DELAY_LIMIT_MS
 from taskqueue.workitem import TYPE_PATTERN
@@ -34,7 +34,7 @@ def worker_type(value: str) -> str:
 def duration(value: str) -> float:
     """Seconds, written as in the config file: `30`, `1.5s`, `5m`, `2h`, `7d`."""
     try:
-        return inifile.duration(value, "0", _LONGEST)
+        return values.duration(value, "0", _LONGEST)
     except BadValue as error:
         raise BadParameter(str(error)) from None
 

@@ -58,7 +58,8 @@ def files(operator: Operator) -> Iterator[Finding]:
     settings = lenient(operator, environ={})
     if settings is None:
         return
-    with_password = {said.where.rpartition(":")[0] for said in settings.said("amqp") if said.key == "passwd"}
+    values = settings.effective_of_section("amqp")
+    with_password = {value.origin.rpartition(":")[0] for value in values if value.key == "passwd"}
     for name in settings.files():
         found = Path(name).stat()
         mode = stat.S_IMODE(found.st_mode)

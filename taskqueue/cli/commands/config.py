@@ -8,8 +8,8 @@ import click
 
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.terminal.values import Row, show_values
-from taskqueue.config import inifile
-from taskqueue.config.sections import RESERVED
+from taskqueue.config.keys import RESERVED
+from taskqueue.config.values import did_you_mean
 from taskqueue.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
     known = list(dict.fromkeys(section for section, _ in rows))
     for section in sections:
         if section not in known:
-            near = inifile.did_you_mean(section, known)
+            near = did_you_mean(section, known)
             raise click.UsageError(f"no section or group {section!r}; expected one of {', '.join(known)}{near}")
     _warn(operator)
     show_values(operator.show, [row for row in rows if not sections or row[0] in sections])
@@ -42,10 +42,10 @@ def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
 def _rows(operator: Operator) -> Iterator[Row]:
     settings = operator.host_settings
     for section in RESERVED:
-        yield from ((section, said) for said in settings.said(section))
-    yield from (("DEFAULT", said) for said in settings.said_of_group("DEFAULT"))
+        yield from ((section, value) for value in settings.effective_of_section(section))
+    yield from (("DEFAULT", value) for value in settings.effective_of_group("DEFAULT"))
     for group in settings.every_group({*operator.plugins, *settings.types()}):
-        yield from ((group.name, said) for said in settings.said_of_group(group.worker_type, group.instance))
+        yield from ((group.name, value) for value in settings.effective_of_group(group.worker_type, group.instance))
 
 
 def _check(operator: Operator) -> int:

@@ -113,8 +113,8 @@ def _import(group: GroupSettings, plugin: Plugin) -> tuple[str, str]:
 
 
 def _settings(operator: Operator, group: GroupSettings) -> Iterator[Row]:
-    said = operator.host_settings.said_of_group(group.worker_type, group.instance)
-    return ((group.name, each) for each in said)
+    values = operator.host_settings.effective_of_group(group.worker_type, group.instance)
+    return ((group.name, value) for value in values)
 
 
 def _cells(operator: Operator, found: _Found) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The values of the config that are in force, as rows for people and as JSON, each with where it was said.
+"""The values of the config that are in force, as rows for people and as JSON, each with its origin.
 
 It must never let a password through: neither taskqueue's own nor what looks like one among a plugin's keys.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskqueue.cli.terminal.show import Column, Show
-from taskqueue.config.sections import Said
+from taskqueue.config.sections import EffectiveValue
 
 HIDDEN = "********"
 _SECRET = re.compile(r"pass(wd|word|phrase|code)?$|passw|secret|token|credential|(api|private|secret|access)_?key|_pw$")
@@ -25,8 +25,8 @@ _COLUMNS = (
     Column("from", styles={DEFAULT: "dim"}),
 )
 
-Row = tuple[str, Said]
-"""A section, or a group by its name, and what is said there."""
+Row = tuple[str, EffectiveValue]
+"""A section, or a group by its name, and a value in force there."""
 
 
 def show_values(show: Show, rows: Iterable[Row]) -> None:
@@ -34,38 +34,39 @@ def show_values(show: Show, rows: Iterable[Row]) -> None:
     if show.as_json:
         show.document(as_json(rows))
     else:
-        show.table(_COLUMNS, ((section, said.key, _text(said), said.where or DEFAULT) for section, said in rows))
+        show.table(_COLUMNS, ((section, value.key, _text(value), value.origin or DEFAULT) for section, value in rows))
 
 
 def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """Values as numbers in seconds and bytes, true and false, lists and texts; null for none."""
     return [
-        {"section": section, "key": said.key, "value": _plain(said), "from": said.where or DEFAULT}
-        for section, said in rows
+        {"section": section, "key": value.key, "value": _plain(value), "from": value.origin or DEFAULT}
+        for section, value in rows
     ]
 
 
-def _plain(said: Said) -> Any:
-    if said.kind == "hosts":
-        return _hosts(said.value)
-    return _shown(said)
+def _plain(effective: EffectiveValue) -> Any:
+    if effective.kind == "hosts":
+        return _hosts(effective.value)
+    return _shown(effective)
 
 
-def _text(said: Said) -> str:
+def _text(effective: EffectiveValue) -> str:
     """As it would be written in the file."""
-    value = _shown(said)
-    return "none" if value is None and said.kind not in _WRITTEN else _WRITTEN.get(said.kind, _words)(value)
+    shown, kind = _shown(effective), effective.kind
+    return "none" if shown is None and kind not in _WRITTEN else _WRITTEN.get(kind, _words)(shown)
 
 
-def _shown(said: Said) -> Any:
-    """The value without what must not be seen."""
-    if said.key == "passwd" or (not said.kind and _SECRET.search(said.key.lower())):
+def _shown(effective: EffectiveValue) -> Any:
+    """The value without passwords."""
+    key, kind, value, _origin = effective
+    if key == "passwd" or (not kind and _SECRET.search(key.lower())):
         return HIDDEN
-    if isinstance(said.value, str):
-        return _LOGIN.sub(rf"\1:{HIDDEN}@", said.value)
-    if isinstance(said.value, list):
-        return [_LOGIN.sub(rf"\1:{HIDDEN}@", each) for each in said.value]
-    return said.value
+    if isinstance(value, str):
+        return _LOGIN.sub(rf"\1:{HIDDEN}@", value)
+    if isinstance(value, list):
+        return [_LOGIN.sub(rf"\1:{HIDDEN}@", each) for each in value]
+    return value
 
 
 def _words(value: Any) -> str:

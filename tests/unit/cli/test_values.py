@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskqueue.cli.terminal import values
-from taskqueue.config import inifile
 from taskqueue.config.load import load
-from taskqueue.config.sections import Said
+from taskqueue.config.sections import EffectiveValue
+from taskqueue.config.values import duration, size
 
 DURATIONS_MS = st.integers(0, 365 * 86_400_000)
 
 
 def text(kind: str, value: object, key: str = "k") -> str:
-    return values._text(Said(key, kind, value, ""))
+    return values._text(EffectiveValue(key, kind, value, ""))
 
 
 @given(DURATIONS_MS)
 def test_a_duration_is_read_back(milliseconds: int) -> None:
     written = text("duration", milliseconds / 1000)
-    assert inifile.duration(written, "0", "365d") == pytest.approx(milliseconds / 1000, abs=1e-6)
+    assert duration(written, "0", "365d") == pytest.approx(milliseconds / 1000, abs=1e-6)
 
 
 @given(st.integers(1, 1 << 44))
-def test_a_size_is_read_back(size: int) -> None:
-    assert inifile.size(text("size", size), "1", "16384G") == size
+def test_a_size_is_read_back(count: int) -> None:
+    assert size(text("size", count), "1", "16384G") == count
 
 
-def test_the_defaults_are_written_as_the_configspec_has_them(tmp_path: Path) -> None:
-    settings = load(str(tmp_path / "none.ini"), environ={})
-    written = {f"{each.key}: {text(each.kind, each.value, each.key)}" for each in settings.said_of_group("DEFAULT")}
+def test_the_defaults_are_written_as_the_configspec_has_them() -> None:
+    defaults = load(text="", environ={}).effective_of_group("DEFAULT")
+    written = {f"{each.key}: {text(each.kind, each.value, each.key)}" for each in defaults}
     assert {"retry_max_delay: 1h", "retry_delay: 1s", "time_limit: none", "prefetch: auto", "preload: yes"} <= written
-    assert {each.where for each in settings.said_of_group("DEFAULT")} == {""}
+    assert {each.origin for each in defaults} == {""}
 
 
 @pytest.mark.parametrize(
@@ -54,5 +52,5 @@ def test_the_defaults_are_written_as_the_configspec_has_them(tmp_path: Path) -> 
 )
 def test_what_is_secret(key: str, kind: str, value: object, shown: str) -> None:
     assert text(kind, value, key) == shown
-    (row,) = values.as_json([("s", Said(key, kind, value, ""))])
+    (row,) = values.as_json([("s", EffectiveValue(key, kind, value, ""))])
     assert "p%40q" not in str(row) and "x" not in str(row["value"]).replace("x=1", "")
