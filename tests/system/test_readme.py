@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from taskqueue.config.load import KEYS, load
+from taskqueue.config.keys import KEYS
+from taskqueue.config.load import load
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -84,13 +85,13 @@ def test_tour(fresh_copy: Path) -> None:
     wait_for(lambda: not running_from(fresh_copy), 15)
 
 
-def test_configuration_of_the_design_is_shown_and_valid(tmp_path: Path) -> None:
+def test_configuration_of_the_design_is_shown_and_valid() -> None:
     (example,) = blocks((ROOT / "README.rst").read_text(), "ini")
-    path = tmp_path / "config.ini"
-    path.write_text(example)
-    settings = load(str(path), environ={}, user_exists=lambda _name: True)
-    assert [(group.name, group.workers) for group in settings.groups(["worker1", "worker2"])] == [
-        ("worker1", 3), ("worker2/bifh1", 1), ("worker2/bifh2", 1),
+    installed = ["worker1", "worker2"]
+    settings = load(text=example, environ={}, installed=installed, user_exists=lambda _name: True)
+    assert settings.warnings == ()
+    assert [(group.name, group.workers, group.user) for group in settings.groups(installed)] == [
+        ("worker1", 3, None), ("worker2/bifh1", 1, "bifh1"), ("worker2/bifh2", 1, "bifh2"),
     ]  # fmt: skip
 
 
