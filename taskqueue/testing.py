@@ -22,13 +22,11 @@ import inspect
 import itertools
 import json
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -196,15 +194,9 @@ def group_settings(worker_type: str, values: Mapping[str, Any]) -> GroupSettings
     A value is written as in the file: `time_limit="5s"`, `size="3"`, also `max_retries=3`; a list gives a list.
     Raises `ConfigError` for what the workerpool would refuse.
     """
-    with tempfile.TemporaryDirectory(prefix="taskqueue-testing-") as directory:
-        path = Path(directory, "config.ini")
-        lines = [f"{key}: {_written(value)}" for key, value in values.items()]
-        path.write_text("\n".join([f"[{worker_type}]", *lines, ""]), encoding="utf-8")
-        try:
-            loaded = load(str(path), environ={}, user_exists=lambda name: True)
-            groups = loaded.groups([worker_type])
-        except ConfigError as error:
-            raise ConfigError([fault.replace(str(path), "settings") for fault in error.faults]) from None
+    section = "\n".join([f"[{worker_type}]", *(f"{key}: {_written(value)}" for key, value in values.items())])
+    loaded = load("settings", text=section, environ={}, user_exists=lambda name: True)
+    groups = loaded.groups([worker_type])
     if len(groups) != 1:
         raise ConfigError(f"settings: workers: {values['workers']!r} gives {len(groups)} groups; expected one")
     return groups[0]

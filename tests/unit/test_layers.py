@@ -54,8 +54,8 @@ NAMED_BY_STRING = {
 
 LIBRARIES = {
     "pika": {"amqp"},
-    "configobj": {"config"},
-    "validate": {"config"},
+    "configobj": {"config.values"},
+    "validate": {"config.values"},
     "daemon": {"host.daemon"},
     "setproctitle": {"host.title"},
     "asyncio": {"worker.coroutines", "testing"},

@@ -7,6 +7,7 @@ import base64
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -238,6 +239,11 @@ def test_settings_that_the_workerpool_would_refuse(values: dict[str, Any], fault
 def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKQUEUE_AMQP_URL", "nonsense")
     assert group_settings("sleep", {}).name == "sleep"
+
+
+def test_settings_need_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert group_settings("sleep", {"max_retries": 3}).max_retries == 3
 
 
 def test_settings_are_not_left_behind_for_other_workers() -> None:
