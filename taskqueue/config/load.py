@@ -110,8 +110,8 @@ class Settings:
         return tuple(layer.name for layer in layers(self._sections, worker_type, instance))
 
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
-        section = self._sections.get(worker_type) if kind_of(worker_type) == GROUP else None
-        for instance in (section.instances if section else ()) or (None,):
+        section = self._sections.get(worker_type, Section(worker_type))
+        for instance in section.instances or (None,):
             values, own = effective(self._sections, DEFAULTS[GROUP], worker_type, instance)
             yield GroupSettings(worker_type, instance, own=own, **_fields(values))
 

@@ -198,6 +198,13 @@ def test_conf_d_is_read_after_the_main_file_in_the_order_of_names(tmp_path: Path
     assert [block.path for block in blocks[1:]] == [str(tmp_path / "conf.d" / name) for name in files]
 
 
+def test_a_file_of_conf_d_that_has_just_gone_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "config.ini").touch()
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/gone.ini").symlink_to("nowhere")
+    assert read_faults(tmp_path / "config.ini", must_exist=True) == []
+
+
 def test_conf_d_without_a_main_file(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d/w.ini").write_text("[w]\nworkers: 2\n")

@@ -87,7 +87,8 @@ def test_a_later_file_is_merged_key_by_key(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d/a.ini").write_text("[w]\nmax_retries: 5\nmine: a\n")
     (tmp_path / "conf.d/b.ini").write_text("[w]\nmax_retries: 6\n[amqp]\nuser: b\n")
-    found = load(str(path), environ={}, must_exist=True)
+    found = load(str(path), environ={}, must_exist=True, installed=["v"])
+    assert found.warnings == (f"{path}:1: [w]: no plugin 'w' is installed",)  # where the section begins
     assert (group(found).max_retries, group(found).max_tasks, group(found).own) == (6, 9, {"mine": "a"})
     assert found.amqp.user == "b"
 

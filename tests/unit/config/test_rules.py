@@ -96,6 +96,10 @@ def test_faults_that_need_the_installed_types(text: str, installed: tuple[str, .
     assert only_in_groups(text, installed) == [f"config.ini:{expected}"]
 
 
+def test_a_plugin_with_the_name_of_a_reserved_section_has_no_instances() -> None:
+    assert faults("[amqp_x]\n", installed=("amqp",)) == []
+
+
 def test_an_installed_type_with_an_underscore_is_no_instance() -> None:
     found = load_text("[a]\n[a_None]\nworkers: 3\nmine: 1\n")
     assert [(each.workers, each.own) for each in found.groups(["a", "a_None"])] == [(1, {}), (3, {"mine": "1"})]

@@ -158,6 +158,7 @@ def test_hosts(lines: str, hosts: tuple[tuple[str, int], ...]) -> None:
             "[workerpool]\nplugins: none, -\n",
             "2: [workerpool] plugins: 'none, -' is wrong; expected * or a list of worker types",
         ),
+        ("[workerpool]\nplugins: a*\n", "2: [workerpool] plugins: 'a*' is wrong; expected * or a list of worker types"),
         ("[w]\nworkers:\n", f"2: [w] workers: '' is wrong; {WORKERS}"),
         ("[w]\nworkers: 1.5\n", f"2: [w] workers: '1.5' is wrong; {WORKERS}"),
         ("[w]\nworkers: ,\n", f"2: [w] workers: '' is wrong; {WORKERS}"),
