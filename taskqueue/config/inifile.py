@@ -37,7 +37,7 @@ and quotes are quotes only where an item begins."""
 
 
 class Fault(NamedTuple):
-    """What is wrong, as one line for a person. `line` 0 means the file as a whole; `path` may also be the name of an
+    """An error in a file, one line for a person. `line` 0 means the file as a whole; `path` may also be the name of an
     environment variable."""
 
     path: str

@@ -1,4 +1,4 @@
-"""The one table of what may be configured: the kinds of section, and the keys of each with limits and default.
+"""The one table of sections and keys: the kinds of section, and the keys of each with limits and default.
 
 Parsing, limits, defaults, messages and `taskqueue config` come from this table, and tests hold `etc/config.ini` and
 README.rst to it. A line of it, `heartbeat = seconds(0, 65535, default="60")`, names a key, the function of

@@ -6,7 +6,7 @@ How one key goes from its file to the settings of a group, and on to a plugin:
 2. `values.validate` checks the block by its entry in `keys.CONFIGSPEC`, and converts the text to 300.0.
 3. The block is merged into `Section("worker1")`, where `conf.d/*.ini` may put another value over it.
 4. `rules.faults` compares it with the `soft_time_limit` of the same group. If anything is wrong, `load` raises here.
-5. `Settings.groups` takes what is in force for each group: `GroupSettings("worker1", time_limit_s=300.0, …)`.
+5. `Settings.groups` takes the values in force for each group: `GroupSettings("worker1", time_limit_s=300.0, …)`.
 6. In a worker `worker.execution.effective` has it as `time_limit` again: `self.settings["time_limit"]`.
 
 This module must never import a plugin, never log, and never put a password into a message.
@@ -61,7 +61,7 @@ class Settings:
     def groups(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """The groups to run, of the plugins `installed` and chosen by `[workerpool] plugins`, sorted by type.
 
-        Groups without workers are left out. Raises `ConfigError` for sections that are wrong given what is installed.
+        Groups without workers are left out. Raises `ConfigError` for sections that do not fit the plugins.
         """
         every = self.every_group(installed)
         return tuple(group for group in every if group.workers and self.is_chosen(group.worker_type))

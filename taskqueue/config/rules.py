@@ -23,7 +23,7 @@ _Claims = Mapping[str, list[tuple[str, str]]]
 def faults(
     sections: Sections, defaults: Mapping[str, Any], installed: Iterable[str], *, known: bool
 ) -> Iterator[Fault]:
-    """What is wrong between the sections of groups; `defaults` are those of a group's keys.
+    """Every fault between the sections of groups; `defaults` are those of a group's keys.
 
     `installed` are the worker types that have a plugin; where the caller does not know them (not `known`), faults that
     depend on them are left out.
@@ -97,7 +97,7 @@ def _time_limit_faults(
 
 
 def amqp_faults(sections: Sections) -> Iterator[Fault]:
-    """What is wrong between the keys of [amqp]."""
+    """Every fault between the keys of [amqp]."""
     section = sections.get("amqp", Section("amqp"))
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if section.values.get(key) and not section.values.get(other):

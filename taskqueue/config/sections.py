@@ -2,7 +2,7 @@
 
 Of `config.ini` with `[worker1]` and `time_limit: 5m` in line 8, and `conf.d/w.ini` with `[worker1]` and `user: bifh1`
 in line 2, comes one `Section("worker1", values={"time_limit": 300.0, "user": "bifh1"}, own={}, origins={"time_limit":
-("config.ini", 8), "user": ("conf.d/w.ini", 2), …})`. What is wrong between sections is for `config.rules` to know.
+("config.ini", 8), "user": ("conf.d/w.ini", 2), …})`. Faults between sections are for `config.rules` to find.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Section:
         return {key: value for key, value in self.values.items() if key != "workers" or not self.instances}
 
     def fault(self, text: str, key: str = "") -> Fault:
-        """What is wrong with the section, or with one of its keys."""
+        """A fault of the section, or of one of its keys."""
         return Fault(*self.origins[key], f"[{self.name}] {key}: {text}" if key else f"[{self.name}]: {text}")
 
 

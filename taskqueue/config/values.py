@@ -38,7 +38,7 @@ Checks = Mapping[str, Callable[..., object]]
 
 
 class BadValue(Exception):
-    """A value breaks a rule. The text says what is wrong and what was expected, for the end of a fault's line."""
+    """A value breaks a rule. Its text is the end of a fault's line: the error, and the expected value."""
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -255,7 +255,7 @@ def checks(exists: Callable[[str], bool] = user_exists) -> Checks:
 
 
 def validate(values: Mapping[str, Raw], spec: str, kinds: Checks) -> tuple[dict[str, Any], dict[str, str]]:
-    """`values` checked and converted by the configspec `spec`, and what is wrong with the bad ones, by key.
+    """`values` checked and converted by the configspec `spec`, and the errors of the bad ones, both by key.
 
     The first has an entry for each key of `spec`, the default where no value was given; a key whose default is None
     also takes `none` and an empty value. Keys that `spec` does not have are left out.
