@@ -19,7 +19,7 @@ from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation.loop import Loop
 from taskqueue.protocol import queues
 from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
-from taskqueue.protocol.delays import delay_left_ms, delay_ms, off_ladder, on_ladder
+from taskqueue.protocol.delays import delay_left_ms, delay_ms, next_step
 from taskqueue.protocol.properties import DELAY_TARGET, WORKER_TYPE, Properties, forwarded, header, new_id
 from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import route, worker_type
@@ -106,12 +106,7 @@ class Dispatcher:
         remaining_ms: int, due_ms: int,
     ) -> None:  # fmt: skip
         """Put a workitem on the rung of the highest bit of its delay, or send it to its queue when none is left."""
-        step = queues.next_rung(remaining_ms)
-        if step is None:
-            self._send(delivery, target, off_ladder(onward), body)
-        else:
-            rung, left_ms = step
-            self._send(delivery, rung, on_ladder(onward, target.name, left_ms, due_ms), body)
+        self._send(delivery, *next_step(onward, target, remaining_ms, due_ms), body)
 
     def _step(self, delivery: Delivery) -> None:
         properties = delivery.properties

@@ -23,7 +23,7 @@ from taskqueue.listener.run import Publish, Run
 from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
 from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
-from taskqueue.protocol.delays import on_ladder
+from taskqueue.protocol.delays import next_step
 from taskqueue.protocol.properties import handed_back
 from taskqueue.protocol.results import Outcome, error_body, result
 
@@ -73,13 +73,8 @@ class Settler:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
         onward = handed_back(run.properties, run.attempt, run.crashes)
         wait_ms = round(wait_s * 1000)
-        step = queues.next_rung(wait_ms)
-        if step is None:
-            self._publish(run, [Publish(self._queue, onward, run.delivery.body)])
-        else:
-            rung, left_ms = step
-            delayed = on_ladder(onward, self._queue.name, left_ms, round(time.time() * 1000) + wait_ms)
-            self._publish(run, [Publish(rung, delayed, run.delivery.body)])
+        queue, delayed = next_step(onward, self._queue, wait_ms, round(time.time() * 1000) + wait_ms)
+        self._publish(run, [Publish(queue, delayed, run.delivery.body)])
 
     def hand_back(self, run: Run) -> None:
         """Give it to whoever is free, as if it had not been delivered: a copy, which counts towards no limit."""

@@ -1,6 +1,15 @@
-"""Properties and headers of what taskqueue publishes: forwarded workitems, results, dead letters. Pure.
+"""The properties of a workitem and its headers, and what happens to them each time it is published again. Pure.
 
-This module must never do I/O and never see pika: `amqp` turns its `Properties` into pika's and back.
+1. A client publishes to `taskqueue`. All that it sets is kept, but for headers of these names that only taskqueue sets.
+
+       message_id: 5e0f…    worker_type: resize    x-delay: 3000    reply_to: taskqueue_reply_9c1a…
+
+2. A dispatcher publishes it to `worker_resize`: `forwarded` gives it a `message_id` where the client set none.
+3. A listener that has it run again publishes a copy: `handed_back` adds `x-attempt: 1`, and `x-crashes: 1` where the
+   worker died. `attempts` reads them at the next delivery.
+4. It ends as a result (`protocol.results`), as a dead letter (`protocol.dead_letters`), or both.
+
+This module must never do I/O, and never see pika: `amqp` turns its `Properties` into pika's and back.
 """
 
 from __future__ import annotations
@@ -12,31 +21,41 @@ from typing import Any, NamedTuple
 Headers = Mapping[str, Any]
 
 WORKER_TYPE = "worker_type"
+"""The worker type. Where a client sets it, the dispatcher does not look into the body."""
 DELAY = "x-delay"
+"""Milliseconds until the workitem may be run; on the delay ladder, those left after this rung."""
 ATTEMPT = "x-attempt"
+"""How many attempts were begun so far. The listener sets it, and counts it against `max_retries`."""
 CRASHES = "x-crashes"
-"""Of the attempts so far, how many ended with the worker's death; set beside `x-attempt` by the listener."""
+"""How many of these attempts ended with the worker's death. The listener sets it, and counts it against
+`max_crashes`."""
 DELAY_TARGET = "x-delay-target"
-"""On the delay ladder only: the queue that gets the workitem when its time has come."""
+"""On the delay ladder only: the queue that gets the workitem when its delay is over."""
 DELAY_DUE = "x-delay-due"
-"""On the delay ladder only: when its time will have come, Unix time in milliseconds."""
+"""On the delay ladder only: when the delay is over, Unix time in milliseconds."""
 DELAY_EXPIRATION = "x-delay-expiration"
-"""On the delay ladder only: the client's `expiration`, which must not run out there."""
+"""On the delay ladder only: the client's `expiration`, in milliseconds as text; it must not run out there."""
 
 _BROKER_HEADERS = frozenset({"x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC"})
-"""Removed on every republish. RabbitMQ drops, without a word, what seems to cycle (x-death: dead-lettering docs,
-"cycle detection"); it routes copies to what CC and BCC name (sender-selected distribution)."""
+"""Headers that belong to the broker; they are removed whenever a message is published again. RabbitMQ silently drops
+a message whose `x-death` looks like a cycle (its dead-lettering documentation, "cycle detection"), and it routes copies
+to the queues that `CC` and `BCC` name ("Sender-Selected Distribution")."""
 _BROKER_PREFIXES = ("x-first-death-", "x-last-death-")
+"""The broker's headers whose names go on; removed like those above."""
 _OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION})
-
+"""Headers that only taskqueue may set. A dispatcher removes them, so that no client can forge attempts or a delay."""
 
 DETAIL_LIMIT = 8192
-"""Characters of a traceback or reason kept in a header; AMQP frames are 128 KiB by default."""
+"""Characters of a reason or traceback in a header. All headers of a message must fit one AMQP frame, 128 KiB by
+default in RabbitMQ (`frame_max`)."""
 
 
 class Properties(NamedTuple):
-    """The AMQP 0-9-1 basic properties that taskqueue keeps. `user_id` is not among them: the broker would check it
-    against our own user (RabbitMQ, "validated user-id")."""
+    """The AMQP 0-9-1 basic properties that taskqueue keeps, by their names in the specification.
+
+    `user_id` is not among them: RabbitMQ would compare a client's with taskqueue's own user, and refuse the message
+    ("Validated User-ID").
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -57,12 +76,12 @@ def new_id() -> str:
 
 
 def header(properties: Properties, name: str) -> Any:
-    """One header, or None."""
+    """The value of one header; None where it is not set."""
     return properties.headers.get(name) if properties.headers else None
 
 
 def clean(headers: Headers | None, *, own: bool = True) -> dict[str, Any]:
-    """`headers` without those that belong to the broker and, with `own`, those that taskqueue sets itself."""
+    """A copy of `headers` without those of the broker and, with `own`, without those that only taskqueue sets."""
     if not headers:
         return {}
     return {
@@ -73,9 +92,9 @@ def clean(headers: Headers | None, *, own: bool = True) -> dict[str, Any]:
 
 
 def forwarded(properties: Properties, content_type: str | None) -> Properties:
-    """What a dispatched workitem carries: all that the client set, and a `message_id`."""
+    """The properties of a workitem in its worker queue: all that the client set, and a `message_id`."""
     if properties.message_id and not properties.headers and content_type == properties.content_type:
-        return properties  # most of them
+        return properties  # unchanged, and the most frequent case
     return properties._replace(
         content_type=content_type,
         headers=clean(properties.headers) or None,
@@ -84,7 +103,10 @@ def forwarded(properties: Properties, content_type: str | None) -> Properties:
 
 
 def attempts(properties: Properties) -> tuple[int, int]:
-    """(attempts begun, crashes among them) before this delivery; (0, 0) for a workitem that was never run."""
+    """(attempts begun, crashes among them) before this delivery; (0, 0) for a workitem that was never run.
+
+    A header that is not a sensible number counts as 0: any client may publish to a worker queue.
+    """
     return _count(header(properties, ATTEMPT)), _count(header(properties, CRASHES))
 
 
@@ -93,7 +115,7 @@ def _count(value: object) -> int:
 
 
 def handed_back(properties: Properties, attempt: int, crashes: int) -> Properties:
-    """A copy of a workitem that goes back to its queue, with `attempt` attempts and `crashes` crashes behind it."""
+    """The properties of a copy that goes back to its worker queue: `attempt` attempts were begun, `crashes` crashed."""
     headers = clean(properties.headers)
     if attempt:
         headers[ATTEMPT] = attempt
@@ -103,7 +125,10 @@ def handed_back(properties: Properties, attempt: int, crashes: int) -> Propertie
 
 
 def shorten(text: str, limit: int = DETAIL_LIMIT) -> str:
-    """`text`, or its beginning and end where it is longer than `limit` characters; always encodable as UTF-8."""
+    """`text`, or its beginning and end where it is longer than `limit` characters.
+
+    A lone surrogate is written as `\\udc80`: the text can always be encoded as UTF-8, which AMQP asks for.
+    """
     text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) > limit:
         half = (limit - 5) // 2

@@ -1,10 +1,21 @@
-"""The queues and the delay ladder as data: names, arguments, and the arithmetic of a delay. Never talks to a broker."""
+"""The queues as data: their names and arguments, and which rung of the delay ladder is next. Pure.
+
+    taskqueue              workitems from clients; a dispatcher reads each one's worker type
+    worker_<type>          workitems of one type, for its listeners
+    taskqueue_delay_<n>    a rung: workitems that wait 2**n milliseconds, then move to taskqueue_delay_step
+    taskqueue_lease_<id>   copies of what one listener runs for long; they return to worker_<type> if it is lost
+    results                results that have no `reply_to`; a group may name another queue
+    taskqueue_dead         dead letters, for a person
+
+Whoever needs a queue declares it: two programs must never disagree about its arguments, so they are here only. This
+module must never talk to a broker.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -16,45 +27,52 @@ RESULTS = "results"
 WORKER_PREFIX = "worker_"
 DELAY_PREFIX = "taskqueue_delay_"
 DELAY_STEP = DELAY_PREFIX + "step"
-"""Where every rung of the ladder lets go to: dispatchers take from it and send on to the next rung."""
+"""Every rung dead-letters into this queue; a dispatcher takes each workitem from it and sends it to its next rung."""
 
 DIRECT_REPLY_PREFIX = "amq.rabbitmq.reply-to"
-"""RabbitMQ's pseudo-queues ("direct reply-to"). They can be neither mandatory nor confirmed; and a publish to one whose
-name it cannot resolve ends the whole connection (541), which a client could have us do again and again."""
+"""The beginning of the names of RabbitMQ's pseudo-queues ("Direct Reply-to"). A publish to one can be neither mandatory
+nor confirmed, and a name that RabbitMQ cannot resolve ends the whole connection (reply code 541): a client could make
+a listener reconnect again and again. So such a `reply_to` gets no result."""
 
 LEASE_PREFIX = "taskqueue_lease_"
+"""The beginning of the names of lease queues; the rest is a listener's own id."""
 LEASE_AFTER_S = 20.0
-"""Seconds that a delivery is held before it is leased: a third of the shortest `consumer_timeout` that RabbitMQ checks
-(it checks every 60 s), so that one failed renewal does no harm."""
+"""Seconds that a listener holds a delivery before it leases it, and between renewals. RabbitMQ checks
+`consumer_timeout` every 60 s, so one renewal may fail and the delivery is still held."""
 LEASE_TTL_MS = 60_000
-"""How long after its listener was lost a leased workitem goes back: time to reconnect, not time to wait."""
+"""Milliseconds after the loss of a listener until its leased workitems return to their worker queue: enough for it to
+reconnect, and little enough that another host begins soon."""
 LEASE_EXPIRES_MS = 5 * LEASE_TTL_MS
-"""Without a consumer for so long, a lease queue is removed: all that was in it has gone by then."""
+"""Milliseconds without a consumer after which the broker removes a lease queue; all that was in it has returned by
+then."""
 
 DELIVERY_LIMIT = 20
-"""Of a quorum queue, before it dead-letters by itself. RabbitMQ 4's own default, which 3.10 does not have."""
+"""Deliveries of one message before a quorum queue dead-letters it. It is RabbitMQ 4's default; 3.10 has no default, and
+would deliver a workitem that ends its listener for ever."""
 
 LOWEST_RUNG = 4
-"""2**4 ms: a delay is rounded up to 16 ms, well within the 100 ms that are promised."""
+"""Exponent of the shortest rung, 2**4 = 16 ms. A delay is rounded up to a multiple of 16 ms, so rounding
+makes a workitem less than 16 ms late."""
 HIGHEST_RUNG = 31
-"""2**31 ms, 24.8 days: the largest power of two below RabbitMQ's limit for a TTL; longer delays pass it again."""
+"""Exponent of the longest rung, 2**31 ms = 24.8 days: the largest power of two below RabbitMQ's limit for a TTL
+(2**32 - 1 ms). A longer delay passes it several times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue as we would declare it."""
+    """A durable queue, and the arguments with which taskqueue declares it."""
 
     name: str
     arguments: Mapping[str, Any]
 
 
 def ingress(amqp: AmqpSettings) -> Queue:
-    """`taskqueue`: without arguments by default, so that any client that declares it durable agrees."""
+    """`taskqueue`. By default it has no arguments, so that a client of any kind may declare it, too."""
     return Queue(INGRESS, _quorum() if amqp.ingress_queue_type == "quorum" else _classic())
 
 
 def worker(worker_type: str, amqp: AmqpSettings) -> Queue:
-    """`worker_<type>`: what a worker type's listeners consume."""
+    """`worker_<type>`, which the listeners of that type consume."""
     return _worker(worker_type, amqp.queue_type)
 
 
@@ -68,20 +86,22 @@ def _worker(worker_type: str, queue_type: str) -> Queue:
 
 @lru_cache(1024)
 def results(name: str) -> Queue:
-    """Where results go: durable, no arguments, so that any client can declare it."""
+    """A queue of results. It has no arguments, so that a client of any kind may declare it, too."""
     return Queue(name, _classic())
 
 
 def dead() -> Queue:
-    """`taskqueue_dead`: what needs a person."""
+    """`taskqueue_dead`, the dead letters."""
     return Queue(DEAD, _quorum())
 
 
 def delay_step() -> Queue:
-    """The queue between two rungs. RabbitMQ 4 drops what passes its default limit where there is nowhere to put it."""
+    """`taskqueue_delay_step`, between two rungs. It dead-letters into `taskqueue_dead`: otherwise RabbitMQ 4 would drop
+    a workitem that passes its default delivery limit."""
     return Queue(DELAY_STEP, _quorum({"x-delivery-limit": DELIVERY_LIMIT}, dead_letters_to=DEAD))
 
 
+@cache
 def rung(exponent: int) -> Queue:
     """The rung that holds a workitem for 2**exponent milliseconds."""
     return Queue(f"{DELAY_PREFIX}{exponent:02d}", _quorum({"x-message-ttl": 2**exponent}, dead_letters_to=DELAY_STEP))
@@ -93,7 +113,7 @@ def ladder() -> tuple[Queue, ...]:
 
 
 def lease(name: str, worker_type: str, amqp: AmqpSettings) -> Queue:
-    """What one listener is running for long: private to it, let go to its worker queue when the listener is gone."""
+    """The lease queue of the listener `name`: it dead-letters into the worker queue when that listener is lost."""
     arguments = {"x-message-ttl": LEASE_TTL_MS, "x-expires": LEASE_EXPIRES_MS}
     target = worker(worker_type, amqp).name
     if amqp.queue_type == "quorum":
@@ -105,7 +125,11 @@ def lease(name: str, worker_type: str, amqp: AmqpSettings) -> Queue:
 
 
 def next_rung(remaining_ms: int) -> tuple[Queue, int] | None:
-    """The rung for a delay's highest bit and the milliseconds left after it; None when the delay is over."""
+    """(the rung for the highest bit of a delay, milliseconds left after it); None when the delay is over.
+
+    The delay is rounded up to 16 ms. Below 2**32 ms no rung comes twice. In a longer delay the highest does, and the
+    broker sees no cycle, since whoever publishes the workitem again removes `x-death`.
+    """
     unit = 2**LOWEST_RUNG
     remaining_ms = -(-remaining_ms // unit) * unit
     if remaining_ms <= 0:
@@ -119,13 +143,14 @@ def _classic(arguments: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
 
 
 def _quorum(arguments: Mapping[str, Any] | None = None, *, dead_letters_to: str | None = None) -> Mapping[str, Any]:
-    """At-least-once dead-lettering needs `reject-publish` (RabbitMQ, quorum queues, "dead letter strategy")."""
-    made: dict[str, Any] = {"x-queue-type": "quorum", **(arguments or {})}
+    """The arguments of a quorum queue. At-least-once dead-lettering needs `reject-publish` (RabbitMQ, "Quorum Queues",
+    "Activating at-least-once dead-lettering")."""
+    merged: dict[str, Any] = {"x-queue-type": "quorum", **(arguments or {})}
     if dead_letters_to is not None:
-        made |= {
+        merged |= {
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": dead_letters_to,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
-    return MappingProxyType(made)
+    return MappingProxyType(merged)

@@ -17,7 +17,7 @@ from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message
 from taskqueue.protocol import queues
-from taskqueue.protocol.dead_letters import DeadReason, Letter, read
+from taskqueue.protocol.dead_letters import DeadLetter, DeadReason, read_dead_letter
 from taskqueue.protocol.queues import Queue
 from taskqueue.workitem import TYPE_PATTERN
 
@@ -42,7 +42,7 @@ COLUMNS = (
 )
 
 
-def row(letter: Letter) -> Sequence[Any]:
+def row(letter: DeadLetter) -> Sequence[Any]:
     """The cells of `COLUMNS`."""
     return (
         letter.message_id, letter.worker_type, letter.reason, letter.died_at, letter.queue, letter.host, letter.detail,
@@ -67,7 +67,7 @@ class Selection:
         """Whether it is all of them."""
         return not (self.ids or self.types or self.reasons or self.died_before or self.died_after)
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Whether `letter` is one of them. What does not say when it died has no age."""
         return (
             (not self.ids or letter.message_id in self.ids)
@@ -142,11 +142,11 @@ def selecting(*, all_option: bool) -> Callable[[Function], Function]:
     return decorate
 
 
-def chosen(broker: Broker, selection: Selection) -> Generator[tuple[Message, Letter], None, None]:
+def chosen(broker: Broker, selection: Selection) -> Generator[tuple[Message, DeadLetter], None, None]:
     """The dead letters that `selection` takes, the oldest first; close it before `broker`."""
     with broker.read(queues.DEAD) as reading:
         for message in reading:
-            letter = read(message.properties)
+            letter = read_dead_letter(message.properties)
             if selection.takes(letter):
                 yield message, letter
 

@@ -16,7 +16,7 @@ from taskqueue.cli.commands import dead_drop, dead_replay
 from taskqueue.cli.operator import Operator, operator_command
 from taskqueue.cli.terminal.show import Column, moment
 from taskqueue.errors import TaskqueueError
-from taskqueue.protocol.dead_letters import DEAD_HEADERS, Letter
+from taskqueue.protocol.dead_letters import DEAD_HEADERS, DeadLetter
 from taskqueue.protocol.properties import Properties, clean
 
 _BODY_ON_TERMINAL = 20_000
@@ -54,7 +54,7 @@ def list_command(operator: Operator, selection: Selection, summary: bool, limit:
                 break
 
 
-def _summarise(operator: Operator, letters: Iterator[Letter]) -> None:
+def _summarise(operator: Operator, letters: Iterator[DeadLetter]) -> None:
     counted: Counter[tuple[str | None, str | None]] = Counter()
     oldest: dict[tuple[str | None, str | None], float] = {}
     for letter in letters:
@@ -91,7 +91,7 @@ def show_command(operator: Operator, selection: Selection) -> None:
         raise TaskqueueError(f"no such dead letter: {', '.join(sorted(missing))}")
 
 
-def _show(operator: Operator, delivery: Delivery, letter: Letter) -> None:
+def _show(operator: Operator, delivery: Delivery, letter: DeadLetter) -> None:
     show, properties, body = operator.show, delivery.properties, delivery.body
     headers = {name: value for name, value in clean(properties.headers, own=False).items() if name not in DEAD_HEADERS}
     others = {

@@ -23,7 +23,7 @@ from taskqueue.cli.terminal.show import Column, Show
 from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message
-from taskqueue.protocol.dead_letters import Letter, read, revived
+from taskqueue.protocol.dead_letters import DeadLetter, for_replay, read_dead_letter
 from taskqueue.protocol.queues import DEAD, Queue
 
 _WINDOW = 200
@@ -188,7 +188,7 @@ class _Replay:
 
     def _look_at(self, message: Message) -> bool:
         """Replay a letter where it is to be; False where it was not there to be looked at."""
-        delivery, letter = message.delivery, read(message.properties)
+        delivery, letter = message.delivery, read_dead_letter(message.properties)
         key = (letter.message_id, letter.died_at, letter.queue)
         if not delivery.held:
             return False
@@ -197,13 +197,13 @@ class _Replay:
             return False
         if self._selection.takes(letter) and key not in self._doubtful:
             self._missing.discard(letter.message_id or "")
-            workitem = Workitem(letter.queue or "", revived(delivery.properties), delivery.body)
+            workitem = Workitem(letter.queue or "", for_replay(delivery.properties), delivery.body)
             if self._editor is not None:
                 return self._edit(self._editor, message, letter, key, workitem)
             return self._replay(message, letter, key, workitem, delivery.fault)
         return True
 
-    def _edit(self, editor: Editor, message: Message, letter: Letter, key: _Key, workitem: Workitem) -> bool:
+    def _edit(self, editor: Editor, message: Message, letter: DeadLetter, key: _Key, workitem: Workitem) -> bool:
         """Have it edited, again and again until it can be replayed. What a person wrote is not lost."""
         before = text = editing.written(workitem)
         while True:
@@ -237,7 +237,7 @@ class _Replay:
         self._interrupts.at_once = False
         return again
 
-    def _replay(self, message: Message, letter: Letter, key: _Key, workitem: Workitem, fault: str) -> bool:
+    def _replay(self, message: Message, letter: DeadLetter, key: _Key, workitem: Workitem, fault: str) -> bool:
         if why := _hindrance(fault, workitem.queue, self._destinations):
             self._left[why] += 1
             return True
@@ -266,7 +266,7 @@ class _Replay:
         if not self._session.wait(lambda: len(self._under_way) <= left, self._session.deadline()):
             self._session.unavailable()
 
-    def _answered(self, message: Message, letter: Letter, key: _Key, queue: Queue, published: Published) -> None:
+    def _answered(self, message: Message, letter: DeadLetter, key: _Key, queue: Queue, published: Published) -> None:
         del self._under_way[message]
         if published is Published.CONFIRMED:
             self._recent[key] = None

@@ -179,7 +179,7 @@ def _moved_on(properties: Properties) -> tuple[str, Properties]:
 
 
 def _dead(properties: Properties) -> _Sighting:
-    said = dead_letters.read(properties)
+    said = dead_letters.read_dead_letter(properties)
     last_line = (said.detail or "").rstrip().rpartition("\n")[2]
     when = "" if said.died_at is None else f" at {moment(said.died_at)}"
     where = f" on {said.host}" if said.host else ""
