@@ -1,4 +1,4 @@
-"""The plugin's side. This face is all that a plugin author imports: `from taskqueue.worker import BaseWorker`."""
+"""The plugin's side. A plugin imports from this face only: `from taskqueue.worker import BaseWorker`."""
 
 from taskqueue.worker.api import BaseWorker, Reject, Retry, SoftTimeLimitExceeded, Task
 

@@ -1,4 +1,4 @@
-"""The plugin API: what a plugin author imports. A plugin is one class with `handle_task` and one entry point.
+"""The plugin API. A plugin is a class with `handle_task`, and an entry point that names its factory.
 
     from taskqueue.worker import BaseWorker
 
@@ -9,7 +9,8 @@
     # setup.py
     entry_points={"worker.plugins": ["mytype = mypackage.mymodule:Worker.factory"]}
 
-This module must stay light, since every template imports it, and must never speak AMQP.
+Plugins import these names from `taskqueue.worker`, and tracebacks show them so: `taskqueue.worker.Retry`. This module
+must stay light, since every template loads it, and must never speak AMQP.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ __all__ = ["BaseWorker", "Reject", "Retry", "SoftTimeLimitExceeded", "Task"]
 class Retry(TaskqueueError):
     """Raise it in `handle_task` to have the workitem run again later.
 
-    `delay_s`: seconds to wait; by default what the group's `retry_delay` gives for this attempt. Where the group sets
-    `max_retries`, it counts towards them, and the workitem fails with `reason` when they are used up; where it does
-    not, only the handler itself ends it: look at `self.task.attempt`.
+    `delay_s`: seconds until then, up to ten years; by default what the group's `retry_delay` gives for this attempt.
+    Where the group sets `max_retries`, a retry counts towards them, and the workitem fails with `reason` when they are
+    used up. Where it does not, only the handler can end the retries: look at `self.task.attempt`.
+
+    Raises `ValueError` for an impossible `delay_s`.
     """
 
     __module__ = "taskqueue.worker"
@@ -62,29 +65,31 @@ class SoftTimeLimitExceeded(TaskqueueError):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The workitem that is being run."""
+    """The workitem that is being run, and this attempt."""
 
     id: str
     """The `message_id`, the same for the whole life of the workitem: use it to make work idempotent."""
     worker_type: str
     attempt: int
-    """Which run of this workitem this is, from 1."""
+    """The number of this attempt, from 1."""
     content_type: str | None
+    """As the client set it."""
     headers: Mapping[str, Any]
+    """The AMQP headers, those of the client among them."""
     deadline: float | None
-    """When `time_limit` ends this run, on the clock of `time.monotonic()`; None without a limit."""
+    """When `time_limit` ends this attempt, in seconds on the clock of `time.monotonic()`; None without a limit."""
 
 
 _task: ContextVar[Task] = ContextVar("taskqueue_task")
 
 
 def logger(group: str) -> logging.Logger:
-    """What the workers of a group log to."""
+    """The logger of a group's workers."""
     return logging.getLogger(f"taskqueue.plugin.{group}")
 
 
 class _TaskLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the id of the workitem to each line."""
+    """Adds the id of the workitem that is being run to each line."""
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         task = _task.get(None)
@@ -92,21 +97,21 @@ class _TaskLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class BaseWorker:
-    """The base of all workers. One instance lives in each worker process.
+    """The base of a plugin's worker. One instance lives in each worker process.
 
-    Override `handle_task`; `setup` and `teardown` where something must be opened and closed. `settings` is there
-    before `__init__` runs.
+    Override `handle_task`, and `setup` and `teardown` where the worker opens and closes something. `settings` and `log`
+    are set before `__init__` runs.
     """
 
     settings: Mapping[str, Any]
     """The group's effective settings: taskqueue's keys with typed values, and the plugin's own keys as text."""
     log: logging.LoggerAdapter[logging.Logger]
-    """Goes to taskqueue's log with the group, and the id of the workitem that is being run."""
+    """Logs into taskqueue's log, with the group and the id of the workitem that is being run."""
 
     _bound: ClassVar[tuple[str, Mapping[str, Any]]] = ("worker", {})
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
-        """Give the instance its settings and log, whether or not `__init__` is overridden."""
+        """Give the instance its settings and its log, also where a plugin's `__init__` does not call this class's."""
         self = super().__new__(cls)
         group, self.settings = BaseWorker._bound
         self.log = _TaskLog(logger(group))
@@ -114,25 +119,27 @@ class BaseWorker:
 
     @classmethod
     def factory(cls) -> Self:
-        """Make the worker; what the entry point names. Override it where making one takes more than `cls()`."""
+        """Make the worker. The entry point names it; override it where `cls()` is not enough."""
         return cls()
 
     @property
     def task(self) -> Task:
-        """The workitem that is being run; raises `LookupError` outside of `handle_task`."""
+        """The workitem that is being run. Raises `LookupError` outside of `handle_task`."""
         return _task.get()
 
     def setup(self) -> Any:
-        """Called once in each worker process before its first workitem; may be a coroutine for async workers."""
+        """Taskqueue calls it once in each worker process, before the first workitem. It may be a coroutine function
+        where `handle_task` is one. An exception makes the worker fail; it is replaced after a backoff."""
 
     def teardown(self) -> Any:
-        """Called once in each worker process that ends in good order; may be a coroutine for async workers."""
+        """Taskqueue calls it once in each worker process that ends in good order. It may be a coroutine function where
+        `handle_task` is one."""
 
     def handle_task(self, body: Any) -> Any:
         """Run one workitem and return its result.
 
-        `body` is `str` for text, the parsed value for JSON, `bytes` for other types. Return `str`, `bytes`, or
-        anything that JSON can hold; it is published as the result. An exception makes the attempt fail.
-        May be a coroutine function: then up to `concurrency` workitems run at a time.
+        `body` is `str` for text, the parsed value for JSON, `bytes` for other content types. Return `str`, `bytes`, or
+        any value that JSON has; it is published as the result. An exception fails the attempt: see `Retry` and
+        `Reject`. It may be a coroutine function: then up to `concurrency` workitems run at a time.
         """
         raise NotImplementedError(f"{type(self).__name__} has no handle_task")

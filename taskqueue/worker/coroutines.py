@@ -1,6 +1,12 @@
-"""A worker process with a coroutine handler: runs up to `concurrency` workitems side by side on one asyncio loop.
+"""A worker process with a coroutine handler: up to `concurrency` attempts at a time on one asyncio loop.
 
-Apart from `serving`, so that sync workers do without asyncio.
+1. `serve` makes the loop, awaits `setup` and reports `ready`.
+2. While fewer than `concurrency` attempts run, it reads workitems from its link; each runs in an asyncio task.
+3. An attempt ends: its task reports it. When no attempt runs any more, the surroundings are put back.
+4. It stops at the end of its link, after `max_tasks`, or after an attempt that was out of memory. It waits for the
+   attempts that run, awaits `teardown`, cancels the tasks that the plugin has left, and gives its exit status.
+
+Only `worker.serve` imports this module, and only for a coroutine handler: a sync worker must never load asyncio.
 """
 
 from __future__ import annotations
@@ -18,41 +24,48 @@ from taskqueue.link.assignment import Assignment, Report
 from taskqueue.link.exits import MEMORY
 from taskqueue.link.packets import Packet
 from taskqueue.worker import api
-from taskqueue.worker.execution import call, failure, success, task
-from taskqueue.worker.line import Line, failed, tell
+from taskqueue.worker.execution import call, failure, success, task_of
+from taskqueue.worker.line import Line, report_attempt, report_failure
 from taskqueue.worker.surroundings import Surroundings
 from taskqueue.workitem import decode
 
 _LEFT_S = 1.0
-"""Tasks that the plugin has made and not ended are cancelled at the end of a worker, and have so long to clean up."""
+"""Seconds that the plugin's own asyncio tasks have to clean up, after their cancellation at the worker's end. A task
+that takes longer is abandoned."""
 
 
-def serve(line: Line, made: Any, settings: GroupSettings, title: str) -> int:
+def serve(line: Line, worker: Any, settings: GroupSettings, title: str) -> int:
     """Be an async worker until the link ends; gives the exit status.
 
-    Not by `asyncio.run`: it waits without end for a task that will not be cancelled, and for threads.
+    `asyncio.run` would not do: it waits without end for threads, and for a task that ignores its cancellation.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    return loop.run_until_complete(_Server(line, made, settings, title).serve())
+    return loop.run_until_complete(_Server(line, worker, settings, title).serve())
 
 
-async def run_async(made: Any, assignment: Assignment, body: bytes, settings: GroupSettings) -> tuple[Report, bytes]:
-    """Run one workitem through a coroutine handler; to be awaited in a task of its own."""
+async def run_async(worker: Any, assignment: Assignment, body: bytes, settings: GroupSettings) -> tuple[Report, bytes]:
+    """Run one attempt through a coroutine handler; gives the report and the body of the result.
+
+    Await it in an asyncio task of its own: `self.task` is a context variable.
+    """
     started = monotonic()
-    api._task.set(task(assignment, settings, started))
+    api._task.set(task_of(assignment, settings, started))
     try:
         value = decode(body, assignment.content_type, assignment.content_encoding)
-        returned = made.handle_task(value)
+        returned = worker.handle_task(value)
         if settings.soft_time_limit_s is not None:
             returned = _limited(returned, settings.soft_time_limit_s)
         return success(assignment, started, await returned)
-    except BaseException as error:  # nobody but the handler itself cancels it
+    except BaseException as error:  # CancelledError, too: only the handler itself cancels its task
         return failure(assignment, started, error, settings)
 
 
 async def _limited(handler: Awaitable[Any], limit_s: float) -> Any:
-    """Await `handler`; after `limit_s` seconds throw `SoftTimeLimitExceeded` into it where it waits."""
+    """Await `handler`; after `limit_s` seconds throw `SoftTimeLimitExceeded` into it, where it waits.
+
+    `asyncio.timeout` would not do: it raises behind the handler, which then cannot catch the exception to clean up.
+    """
     current = asyncio.current_task()
     assert current is not None
     expired = False
@@ -91,21 +104,21 @@ async def _limited(handler: Awaitable[Any], limit_s: float) -> Any:
 
 
 class _Server:
-    """Runs up to `concurrency` workitems at a time on one asyncio loop."""
+    """The serving loop of an async worker."""
 
-    def __init__(self, line: Line, made: Any, settings: GroupSettings, title: str) -> None:
-        self._line, self._made, self._settings, self._title = line, made, settings, title
+    def __init__(self, line: Line, worker: Any, settings: GroupSettings, title: str) -> None:
+        self._line, self._worker, self._settings, self._title = line, worker, settings, title
         self._running: set[asyncio.Task[None]] = set()
         self._served = 0
         self._reading = False
         self._status = 0
 
     async def serve(self) -> int:
-        """Until the link ends, or `max_tasks` were taken; then until all that runs has ended."""
+        """Serve until the link ends or `max_tasks` were taken, and until all that runs has ended."""
         try:
             await self._await_call("setup")
         except BaseException as error:
-            return failed(self._line, error)
+            return report_failure(self._line, error)
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._surroundings = Surroundings()
@@ -122,7 +135,7 @@ class _Server:
         return self._status
 
     async def _await_call(self, name: str) -> None:
-        returned = call(self._made, name)
+        returned = call(self._worker, name)
         if inspect.isawaitable(returned):
             await returned
 
@@ -162,8 +175,8 @@ class _Server:
     async def _run(self, packet: Packet, last: bool) -> None:
         assignment = Assignment(*packet.head)
         set_title(f"{self._title} [task {assignment.message_id:.36}]")
-        report, body = await run_async(self._made, assignment, packet.body, self._settings)
-        tell(self._line, report._replace(last=last), body)
+        report, body = await run_async(self._worker, assignment, packet.body, self._settings)
+        report_attempt(self._line, report._replace(last=last), body)
         if report.outcome == "memory":
             self._status = MEMORY
             self._end()

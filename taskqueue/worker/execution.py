@@ -1,6 +1,16 @@
-"""Runs one workitem through a worker: body in, handler under its soft time limit, report out.
+"""One attempt: a body goes in, the handler runs under its soft time limit, a report comes out.
 
-Used by the serving loop of worker processes and by `taskqueue.testing`, so that both do the same. It must never
+1. A worker process, or `taskqueue.testing`, has an `Assignment` and a body, `{"width": 640}` of `application/json`.
+2. The body is decoded; a body that is not what its content type says makes the report `malformed`.
+3. `self.task` is set, the soft time limit begins, and `handle_task({"width": 640})` is called.
+4. It returns: `success`, with the value encoded as text, octets or JSON. Or it raises, and the exception decides:
+
+       Retry                             retry     with its delay_s, None where the group's retry_delay counts
+       Reject                            reject    without a traceback
+       MemoryError under max_memory      memory    the worker ends after this report
+       any other, also SystemExit        error     with class, message and traceback, each shortened
+
+`run_sync` is for handlers that are functions, `coroutines.run_async` for coroutine functions. This module must never
 raise for what a handler does, and must never do I/O of its own.
 """
 
@@ -13,7 +23,7 @@ import traceback
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from time import monotonic  # as it is before a plugin puts another in its place
+from time import monotonic  # imported before a plugin can replace it
 from typing import Any
 
 from taskqueue.config.settings import KEY_OF_FIELD, GroupSettings
@@ -25,24 +35,30 @@ from taskqueue.worker import api
 from taskqueue.workitem import decode
 
 _FRAMES = 200
-"""The innermost frames of a traceback that are told; a recursion may have 100,000: half a minute (Python 3.13)."""
+"""The innermost frames of a traceback that are reported. A recursion may have 100,000, and formatting all of them takes
+half a minute (Python 3.13)."""
 _class_name = type.__dict__["__name__"].__get__
-"""The name of a class, whatever its metaclass says."""
+"""Gives the name of a class, even where its metaclass overrides `__name__`."""
 
 
 def bind(settings: GroupSettings) -> None:
-    """Put a group's settings and logger in force for every worker that is made from now on: once in the template, so
-    that its workers share the memory."""
+    """Give every `BaseWorker` that is made from now on the settings and the logger of a group.
+
+    The template calls it once, so that its workers share the memory.
+    """
     api.BaseWorker._bound = (settings.name, effective(settings))
     api.logger(settings.name)
 
 
 def make_worker(factory: Callable[[], Any], worker_type: str) -> Any:
-    """Call a plugin's factory, or class; raises `PluginError`."""
-    made = factory()
-    if isinstance(made, type) or not callable(getattr(made, "handle_task", None)):
-        raise PluginError(f"the factory of {worker_type} gave {made!r:.80}; expected a worker with handle_task")
-    return made
+    """Call a plugin's factory, or class.
+
+    Raises whatever the plugin raises, and `PluginError` for an object without `handle_task`.
+    """
+    worker = factory()
+    if isinstance(worker, type) or not callable(getattr(worker, "handle_task", None)):
+        raise PluginError(f"the factory of {worker_type} gave {worker!r:.80}; expected a worker with handle_task")
+    return worker
 
 
 def effective(settings: GroupSettings) -> Mapping[str, Any]:
@@ -54,13 +70,13 @@ def effective(settings: GroupSettings) -> Mapping[str, Any]:
     return types.MappingProxyType({**by_key, **own})
 
 
-def is_async(made: Any) -> bool:
+def is_async(worker: Any) -> bool:
     """Whether the worker's handler is a coroutine function."""
-    return inspect.iscoroutinefunction(made.handle_task)
+    return inspect.iscoroutinefunction(worker.handle_task)
 
 
-def task(assignment: Assignment, settings: GroupSettings, started: float) -> api.Task:
-    """What a handler sees as `self.task`; `started` is monotonic."""
+def task_of(assignment: Assignment, settings: GroupSettings, started: float) -> api.Task:
+    """The value of `self.task` in an attempt that began at `started`, on the clock of `time.monotonic()`."""
     limit = settings.time_limit_s
     return api.Task(
         id=assignment.message_id,
@@ -73,14 +89,17 @@ def task(assignment: Assignment, settings: GroupSettings, started: float) -> api
 
 
 class SoftLimit:
-    """Raises `SoftTimeLimitExceeded` in the main thread while a handler runs; SIGALRM is ours in a sync worker."""
+    """Raises `SoftTimeLimitExceeded` in a sync handler after `limit_s` seconds, by SIGALRM in the main thread.
+
+    With `limit_s` None it does nothing, and SIGALRM is the plugin's.
+    """
 
     def __init__(self, limit_s: float | None) -> None:
         self.limit_s = limit_s
         self._armed = False
 
     def arm(self) -> None:
-        """A handler begins. Whatever the one before has done to SIGALRM is undone."""
+        """Start the limit, as a handler begins. Whatever an earlier handler has done to SIGALRM is undone."""
         if self.limit_s is not None:
             signal.signal(signal.SIGALRM, self._on_alarm)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
@@ -88,7 +107,7 @@ class SoftLimit:
             signal.setitimer(signal.ITIMER_REAL, self.limit_s)
 
     def disarm(self) -> None:
-        """It ended."""
+        """Stop the limit, as the handler has ended. An alarm that comes later does nothing."""
         if self._armed:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -100,27 +119,30 @@ class SoftLimit:
 
 
 def run_sync(
-    made: Any, assignment: Assignment, body: bytes, settings: GroupSettings, limit: SoftLimit
+    worker: Any, assignment: Assignment, body: bytes, settings: GroupSettings, limit: SoftLimit
 ) -> tuple[Report, bytes]:
-    """Run one workitem through a sync handler."""
+    """Run one attempt through a sync handler; gives the report and the body of the result."""
     started = monotonic()
-    token = api._task.set(task(assignment, settings, started))
+    token = api._task.set(task_of(assignment, settings, started))
     try:
         value = decode(body, assignment.content_type, assignment.content_encoding)
         try:
             limit.arm()
-            returned = made.handle_task(value)
+            returned = worker.handle_task(value)
         finally:
             limit.disarm()
         return success(assignment, started, returned)
-    except BaseException as error:  # a handler's sys.exit() is its failure, too, and not the worker's end
+    except BaseException as error:  # sys.exit() in a handler fails the attempt, and does not end the worker
         return failure(assignment, started, error, settings)
     finally:
         api._task.reset(token)
 
 
 def success(assignment: Assignment, started: float, returned: Any) -> tuple[Report, bytes]:
-    """The report of a handler that returned; raises where the result cannot be published."""
+    """The report of a handler that returned, and the body of its result.
+
+    Raises `TypeError` or `ValueError` for a value that JSON does not have, or that is too large to be published.
+    """
     runtime_ms = (monotonic() - started) * 1000
     content_type, encoded = encode_result(returned)
     if len(encoded) > RESULT_LIMIT:
@@ -131,7 +153,7 @@ def success(assignment: Assignment, started: float, returned: Any) -> tuple[Repo
 def failure(
     assignment: Assignment, started: float, error: BaseException, settings: GroupSettings
 ) -> tuple[Report, bytes]:
-    """The report of a handler that raised."""
+    """The report of a handler that raised `error`; its body is empty."""
     outcome, delay_s = "error", None
     match error:
         case api.Retry():
@@ -142,26 +164,25 @@ def failure(
             outcome = "malformed"
         case _ if settings.max_memory_bytes is not None and _is_of_memory(error):
             outcome = "memory"
-            traceback.clear_frames(error.__traceback__)  # what fills the memory: there must be some for the report
+            traceback.clear_frames(error.__traceback__)  # the handler's variables fill the memory that the report needs
     return Report(
         tag=assignment.tag,
         outcome=outcome,
         runtime_ms=(monotonic() - started) * 1000,
         error_type=shorten(_class_name(type(error)), 200),
-        error=shorten(said(error), ERROR_LIMIT),
+        error=shorten(message_of(error), ERROR_LIMIT),
         trace="" if outcome == "reject" else shorten(trace_of(error), TRACE_LIMIT),
         delay_s=delay_s,
     ), b""
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    """Whether memory was refused. CPython has no exception left to set where even its traceback found no room: what
-    comes then is `SystemError`."""
+    """Whether memory was refused. Where CPython found no room for the exception either, it raises `SystemError`."""
     return isinstance(error, MemoryError | SystemError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
-def said(error: BaseException) -> str:
-    """`str(error)`, also where that raises."""
+def message_of(error: BaseException) -> str:
+    """`str(error)`; a description where that raises."""
     try:
         return str(error)
     except BaseException as broken:
@@ -169,14 +190,14 @@ def said(error: BaseException) -> str:
 
 
 def trace_of(error: BaseException) -> str:
-    """The traceback as text, from the handler's frame on, also where the exception cannot be printed."""
+    """The traceback as text, of its innermost frames, also where the exception itself cannot be printed."""
     try:
         return "".join(traceback.format_exception(error, limit=-_FRAMES))
     except BaseException:
-        return "".join(traceback.format_tb(error.__traceback__, limit=-_FRAMES)) + said(error)
+        return "".join(traceback.format_tb(error.__traceback__, limit=-_FRAMES)) + message_of(error)
 
 
-def call(made: Any, name: str) -> Any:
-    """Call `setup` or `teardown` where the worker has one (any object with `handle_task` will do)."""
-    method = getattr(made, name, None)
+def call(worker: Any, name: str) -> Any:
+    """Call `setup` or `teardown`, where the worker has it: any object with `handle_task` is a worker."""
+    method = getattr(worker, name, None)
     return method() if method is not None else None

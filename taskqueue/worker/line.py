@@ -1,10 +1,17 @@
-"""The worker's end of its link to the listener."""
+"""The worker's end of its link to the listener, guarded against what a plugin may do to it.
+
+    listener to worker   an `Assignment` and the workitem's body
+    worker to listener   ["ready"], ["failed", traceback], or ["done", *Report] and the result's body
+
+A plugin may fork in its handler, close every descriptor, or put another socket in the link's place. Two processes must
+never report one attempt, and a worker that cannot report must never run another.
+"""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from os import _exit, fstat, getpid  # as they are before a plugin puts others in their place
+from os import _exit, fstat, getpid  # imported before a plugin can replace them
 from typing import Any
 
 from taskqueue.errors import LinkError
@@ -16,7 +23,10 @@ from taskqueue.worker.execution import trace_of
 
 
 class Line:
-    """The worker's end of its link. Any other process that comes here, and a worker that has it no more, ends."""
+    """The worker's end of its link. Each use first looks whose process this is, and whether the link is still there.
+
+    A process that the plugin has forked ends with status 0. A worker that has lost its link ends with `LINK_LOST`.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -24,19 +34,19 @@ class Line:
         self._socket = self._inode()
 
     def fileno(self) -> int:
-        """For the loop."""
+        """The descriptor of the link, for a loop that waits for packets."""
         return self._link.fileno()
 
     def send(self, head: list[Any], body: bytes = b"") -> None:
-        """Send a packet to the listener."""
+        """Send a packet to the listener; waits while its queue is full."""
         self._check()
         try:
             self._link.send(head, body, wait=True)
-        except LinkError as error:  # the listener is gone, and nobody hears of it; or no descriptor is left
+        except LinkError as error:  # the listener is gone; or no descriptor is left for a large packet
             self._end(str(error))
 
     def receive(self, *, wait: bool) -> Packet | None:
-        """The next packet; raises `EOFError` when it is time to stop."""
+        """The next packet; None where there is none at present and `wait` is not set. Raises `EOFError` at the end."""
         self._check()
         try:
             return self._link.receive(wait=wait)
@@ -45,7 +55,7 @@ class Line:
 
     def _check(self) -> None:
         if getpid() != self._pid:
-            _exit(0)  # a child that the plugin has forked came back from its handler: there is one report of a run
+            _exit(0)  # a child that the plugin has forked returned from the handler: only its parent reports
         if self._inode() != self._socket:
             self._end("the plugin has closed it")
 
@@ -62,12 +72,12 @@ class Line:
         _exit(LINK_LOST)
 
 
-def failed(line: Line, error: BaseException) -> int:
-    """Send why this worker cannot serve; gives its exit status."""
+def report_failure(line: Line, error: BaseException) -> int:
+    """Report that this worker cannot serve, since its factory or `setup` raised `error`; gives its exit status."""
     line.send(["failed", shorten(trace_of(error), TRACE_LIMIT)])
     return FAILED
 
 
-def tell(line: Line, report: Report, body: bytes) -> None:
-    """Send the report of a run, and its result."""
+def report_attempt(line: Line, report: Report, body: bytes) -> None:
+    """Report an attempt, with the body of its result."""
     line.send(["done", *report], body)

@@ -1,4 +1,7 @@
-"""Imports a plugin. It runs plugin code: only in a template, a worker, or a process of the plugin's author."""
+"""Imports a plugin, and so runs its code: only in a template, in a worker, or in a process of the plugin's author.
+
+It must never be loaded by a process that has rights or credentials: `taskqueue.plugins` finds plugins for those.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from taskqueue.plugins import GROUP
 
 
 def load_plugin(worker_type: str, entry_value: str) -> Callable[[], Any]:
-    """Import a plugin and give what its entry point names: a factory or a class. Runs as the group's user.
+    """Import a plugin; gives what its entry point names, a factory or a class.
 
-    Raises whatever the plugin's import raises.
+    `entry_value` is `package.module:object`. Raises whatever the import raises, and `PluginError` for an object that
+    cannot be called.
     """
     loaded = EntryPoint(worker_type, entry_value, GROUP).load()
     if not callable(loaded):

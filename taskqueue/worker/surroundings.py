@@ -1,4 +1,7 @@
-"""The state of a worker process around a handler, put back after each run."""
+"""The state of a worker process that one handler changes and the next one would find, put back after each attempt.
+
+It must never touch what a plugin keeps on purpose: its modules, its threads, its environment.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,22 @@ from contextlib import suppress
 
 
 class Surroundings:
-    """What `setup` has left around a handler, and the next one finds again: the working directory, the umask, which
-    signals are blocked, the recursion limit; and no alarm that is still to come."""
+    """The working directory, umask, blocked signals and recursion limit as `setup` has left them.
+
+    `restore` puts all of them back, and stops an alarm that is still to come.
+    """
 
     def __init__(self) -> None:
         self._directory: str | None = None
         with suppress(OSError):
-            self._directory = os.getcwd()  # noqa: PTH109 - a Path makes 60 KiB a worker's own
+            self._directory = os.getcwd()  # noqa: PTH109 - a Path costs each worker 60 KiB
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._depth = sys.getrecursionlimit()
 
     def restore(self) -> None:
-        """After a run."""
+        """Put all of it back; call it after each attempt."""
         sys.setrecursionlimit(self._depth)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
