@@ -6,6 +6,14 @@
         submitted = client.submit("worker1", {"size": 3})
         print(client.wait(submitted, timeout_s=60).value)
 
+The life of a submitted workitem, as the client sees it:
+
+1. `submit` publishes it to `taskqueue`, with a `message_id` for life, and a private reply queue as `reply_to`. It
+   returns when the broker has confirmed it: the workitem is safe, whatever happens to this program.
+2. A dispatcher and a worker do the rest, on any host, now or when they run again.
+3. The result comes to the reply queue: `status: success` and a value, or `status: error` and a traceback.
+4. `wait` takes it from there. `Result.get` gives the value, or raises `WorkitemFailed`.
+
 A client belongs to one thread. It must never need more than a broker: no dispatcher has to run when it submits.
 """
 
@@ -21,11 +29,7 @@ from typing import Any, NamedTuple, Self
 from taskqueue.amqp import Consumer, Delivery
 from taskqueue.amqp.session import Outbox, Session
 from taskqueue.config.load import URL_VARIABLE, load
-from taskqueue.errors import (
-    MalformedWorkitem,
-    ResultTimeout,
-    WorkitemFailed,
-)
+from taskqueue.errors import MalformedWorkitem, ResultTimeout, WorkitemFailed
 from taskqueue.protocol import queues
 from taskqueue.protocol.delays import DELAY_LIMIT_MS
 from taskqueue.protocol.properties import DELAY, WORKER_TYPE, Properties, header, new_id
@@ -36,50 +40,52 @@ from taskqueue.workitem import decode, worker_type
 __all__ = ["Client", "Result", "Submitted"]
 
 _REPLY_EXPIRES_MS = 30 * 60_000
-"""A reply queue whose client is gone for so long is removed by the broker."""
+"""Milliseconds after the loss of its client until the broker removes a reply queue, with the results in it."""
 
 
 class Submitted(NamedTuple):
-    """A workitem that the broker has confirmed: it is safe there."""
+    """A workitem that the broker has confirmed."""
 
     message_id: str
     correlation_id: str
     reply_to: str
+    """The queue that gets its result; "" for the one that the group's `results_routing_key` names."""
 
 
 class Result(NamedTuple):
-    """What became of a workitem."""
+    """The result of a workitem."""
 
     message_id: str
     status: str
     """`success` or `error`."""
     value: Any
-    """What the handler returned: `str`, `bytes` or parsed JSON. For an error: the object with `error` and `trace`."""
+    """The value that the handler returned: `str`, `bytes` or parsed JSON. An error: a dict with `error` and `trace`."""
     content_type: str | None
     headers: Mapping[str, Any]
+    """Among them `attempt`, `runtime_ms`, `host` and, for an error, `error_type`."""
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded."""
+        """Whether the workitem succeeded."""
         return self.status == "success"
 
     def get(self) -> Any:
         """`value`; raises `WorkitemFailed` for an error result."""
         if self.ok:
             return self.value
-        said = self.value if isinstance(self.value, dict) else {}
+        failure = self.value if isinstance(self.value, dict) else {}
         error_type = str(self.headers.get("error_type", "error"))
-        raise WorkitemFailed(self.message_id, error_type, str(said.get("error", "")), str(said.get("trace", "")))
+        raise WorkitemFailed(self.message_id, error_type, str(failure.get("error", "")), str(failure.get("trace", "")))
 
 
 class Client:
-    """A connection to the broker that comes back by itself, to submit workitems and wait for results.
+    """Submits workitems and waits for results, over a connection that is made anew where it is lost.
 
-    `url`: `amqp://user:password@host:port/vhost` (`amqps` for TLS; several hosts separated by commas); by default
-    what the environment's `TASKQUEUE_AMQP_URL` or `/etc/taskqueue/config.ini` says. `reply_to`: the queue that gets
-    the results of what is submitted, "" for the one that the group's `results_routing_key` names; by default a private
-    one, from which `wait` takes them. `timeout_s`: how long a call waits for the broker, in seconds, before it raises
-    `BrokerUnavailable`. `session`: a conversation with the broker that the program has already.
+    `url`: `amqp://user:password@host:port/vhost` (`amqps` for TLS; several hosts separated by commas); by default the
+    environment's `TASKQUEUE_AMQP_URL`, or section [amqp] of `/etc/taskqueue/config.ini`. `reply_to`: the queue for
+    results, "" for the one that the group's `results_routing_key` names; by default a private one, from which `wait`
+    takes them. `timeout_s`: seconds that a call waits for the broker before it raises `BrokerUnavailable`. `session`:
+    the connection that the program has already; `close` leaves it open. Raises `ConfigError` for a wrong `url`.
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class Client:
         self._private_used = False
 
     def __enter__(self) -> Self:
-        """Connect; raises `BrokerUnavailable`, `BrokerRefused`."""
+        """Connect. Raises `BrokerUnavailable` or `BrokerRefused`."""
         self.connect()
         return self
 
@@ -110,7 +116,7 @@ class Client:
         self.close()
 
     def connect(self) -> None:
-        """Connect, where that has not been done; called by every other method."""
+        """Connect, where the client is not connected. Every method that needs a connection calls it."""
         self._session.open()
 
     def close(self) -> None:
@@ -140,11 +146,13 @@ class Client:
     ) -> Submitted:
         """Submit one workitem; returns when the broker has confirmed it.
 
-        `workitem`: `str` is sent as text, `bytes` as they are, anything else as JSON; `content_type` says otherwise
-        for `str` and `bytes`. `delay_s`: seconds to wait before it is dispatched. `message_id`: its id for its whole
-        life, a new UUID by default. Raises `BrokerUnavailable` where no confirm came in time: it may be there or not,
-        and can be submitted again with the same `message_id`. Raises `WorkitemRefused` where the broker does not take
-        it (too large a body), `MalformedWorkitem` for a bad worker type, `ValueError` for an impossible delay.
+        `workitem`: a `str` is sent as text, `bytes` as octets, any other value as JSON; `content_type` overrides the
+        type of `str` and `bytes`. `delay_s`: seconds until it is dispatched, up to ten years. `message_id`: its id for
+        its whole life, a new UUID by default.
+
+        Raises `BrokerUnavailable` where no confirm came in time: the broker may have it or not; submit it again with
+        the same `message_id`. Raises `WorkitemRefused` where the broker refuses it (too large a body),
+        `MalformedWorkitem` for a bad worker type, `ValueError` or `TypeError` for an impossible delay or value.
         """
         properties, body = self._message(
             worker_type,
@@ -172,10 +180,10 @@ class Client:
         delay_s: float = 0.0,
         reply_to: str | None = None,
     ) -> list[Submitted]:
-        """Submit many workitems of one type, many at a time; returns when the broker has confirmed them all.
+        """Submit workitems of one type, many at a time; returns when the broker has confirmed them all.
 
-        See `submit`. `workitems` may be a generator; it is read as fast as the broker confirms. Where one is refused
-        those before it are submitted, and some behind it may be.
+        Keywords and errors are those of `submit`. `workitems` may be a generator; it is read as fast as the broker
+        confirms. Where the broker refuses one, those before it are submitted, and some after it may be.
         """
         submitted: list[Submitted] = []
         options = {"content_type": content_type, "headers": headers, "delay_s": delay_s, "reply_to": reply_to}
@@ -188,10 +196,10 @@ class Client:
         workitems: Iterable[tuple[Any, Mapping[str, Any]]],
         on_submitted: Callable[[Submitted], object],
     ) -> None:
-        """As `submit_many`, in flat memory, for workitems each with keywords of `submit` of its own.
+        """As `submit_many`, in constant memory, for pairs of a workitem and its own keywords of `submit`.
 
-        `on_submitted(submitted)` is called for each in order, once it is confirmed. Where this ends with an error, some
-        of those that were not reported may have been submitted, too: as many as are under way at a time.
+        It calls `on_submitted(submitted)` for each workitem, in order, once the broker has confirmed it. After an error
+        some further ones may have been submitted: those that were under way without a confirm.
         """
         self.connect()
         outbox = Outbox(self._session)
@@ -241,8 +249,9 @@ class Client:
     def wait(self, submitted: Submitted, timeout_s: float | None = None) -> Result:
         """Wait for the result of a workitem that was submitted with the private reply queue.
 
-        `timeout_s`: seconds; None waits for ever. Raises `ResultTimeout`; the workitem may still be run, and `wait`
-        be called again. An error result is returned like any other: see `Result.get`.
+        `timeout_s`: seconds, None for ever. An error result is returned like any other: see `Result.get`. Raises
+        `ResultTimeout`: the workitem may still be run, and `wait` may be called again. Raises `ValueError` where the
+        result goes to another queue.
         """
         if submitted.reply_to != self._private:
             raise ValueError(f"its result goes to {submitted.reply_to!r}, not to this client")
@@ -267,10 +276,10 @@ class Client:
 
 
 def read_result(properties: Properties, body: bytes) -> Result:
-    """What a message in a queue of results says."""
+    """Read a message from a queue of results; the value is `bytes` where the body does not fit its content type."""
     try:
         value = decode(body, properties.content_type, properties.content_encoding)
-    except MalformedWorkitem:  # not from a worker: anyone may publish to a queue
+    except MalformedWorkitem:  # it is not from a worker: any client may publish to a queue
         value = body
     return Result(
         message_id=str(header(properties, "task_id") or properties.correlation_id),

@@ -1,6 +1,7 @@
-"""Every error taskqueue raises on purpose, split by what the caller should do about it.
+"""Every error that taskqueue raises on purpose, one class for each way to react.
 
-This module must never import another module of the project.
+A class's first sentence says what happened; the second one says what its catcher does. This module must never import
+another module of the project.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 _quoting = reprlib.Repr()
 _quoting.maxstring = _quoting.maxlong = _quoting.maxother = 80
 _quote = _quoting.repr
-"""`repr` of a value from outside, which may be huge, or nested deeper than `repr` can go."""
+"""`repr` in at most some 80 characters: a client's value may be huge, or nested deeper than `repr` can go."""
 
 
 class TaskqueueError(Exception):
@@ -19,9 +20,9 @@ class TaskqueueError(Exception):
 
 
 class ConfigError(TaskqueueError):
-    """The operator must mend a file or an option: print each of `faults`, exit with status 2.
+    """A config file, an option or the environment is wrong. A command prints each of `faults` and exits with status 2.
 
-    Each fault is one line for a person: what, where, what was expected.
+    Each fault is one line for an operator: where it is, what is wrong, what was expected.
     """
 
     def __init__(self, faults: str | Sequence[str]) -> None:
@@ -30,35 +31,40 @@ class ConfigError(TaskqueueError):
 
 
 class DaemonError(TaskqueueError):
-    """A daemon cannot start (already running, pid file not writable): print it, exit with status 1."""
+    """A daemon cannot start: it runs already, or its pid file cannot be written. The command prints the message and
+    exits with status 1."""
 
 
 class PoolUnavailable(TaskqueueError):
-    """The workerpool's status socket cannot be read: none runs here, or this user may not."""
+    """The status socket cannot be read: no workerpool runs here, or this user may not connect. The command says so."""
 
 
 class BrokerUnavailable(TaskqueueError):
-    """The broker cannot be reached at present: try again later, nothing was lost."""
+    """The broker cannot be reached, or did not answer in time. The caller tries again later.
+
+    A workitem without a confirm may have been submitted: submit it again with the same `message_id`.
+    """
 
 
 class BrokerRefused(TaskqueueError):
-    """The broker answered and said no (password, vhost, permission): a person must act."""
+    """The broker refused the connection or an operation, for a password, a vhost or a permission. An operator must act
+    before another try can succeed."""
 
 
 class Unroutable(TaskqueueError):
-    """No queue of that name exists: the message was returned by the broker."""
+    """The broker returned a message, for no queue has that name. The caller declares the queue, or names another."""
 
 
 class WorkitemRefused(TaskqueueError):
-    """The broker takes messages, but not this one: its body is over the broker's `max_message_size`, or its headers do
-    not fit. Submit something smaller."""
+    """The broker refused this message: its body is larger than the broker's `max_message_size`, or its headers do not
+    fit a frame. The caller submits a smaller one."""
 
 
 class MalformedWorkitem(TaskqueueError):
-    """A workitem that cannot be parsed: make it a dead letter. `reason` is one of `protocol.dead_letters.DeadReason`.
+    """A workitem cannot be parsed. A dispatcher makes it a dead letter; a worker fails it.
 
-    `what` is for the log, too. `values` are what a client has put into a body or a header: they are quoted, shortened,
-    in `detail` for the dead letter only.
+    `reason` is a value of `protocol.dead_letters.DeadReason`. `what` is a phrase that may be logged. `values` come from
+    the client's body or headers: `detail`, for the dead letter only, quotes them behind `what`, shortened.
     """
 
     def __init__(self, reason: str, what: str, *values: object) -> None:
@@ -69,23 +75,28 @@ class MalformedWorkitem(TaskqueueError):
 
 
 class LinkError(TaskqueueError):
-    """What came over a unix socket is not the protocol of `taskqueue.link.packets`: end that link."""
+    """A unix socket brought something that is no packet or order of `taskqueue.link`, or its other end is gone. The
+    reader closes the link."""
 
 
 class PluginError(TaskqueueError):
-    """A plugin cannot be used (not found, import failed, its factory gave no worker): back off."""
+    """A plugin cannot be used: it is not installed, or its entry point or factory gives something that is no worker.
+    Its group is started again after a backoff."""
 
 
 class IllegalMove(TaskqueueError):
-    """A state machine was asked for a move that its table does not have: a defect of ours."""
+    """A state machine was asked for a move that its table does not have. It is a defect of taskqueue, and no caller
+    handles it."""
 
 
 class ResultTimeout(TaskqueueError):
-    """No result came within the time given to `Client.wait`; the workitem may still be run."""
+    """No result came within the time that `Client.wait` was given. The workitem may still be run; the caller may wait
+    again."""
 
 
 class WorkitemFailed(TaskqueueError):
-    """The result of a workitem is an error; `error_type` and `trace` are what the worker reported."""
+    """The result of a workitem is an error. `error_type`, `error` and `trace` are the class, the message and the
+    traceback of the handler's exception, as text."""
 
     def __init__(self, message_id: str, error_type: str, error: str, trace: str) -> None:
         super().__init__(f"{error_type}: {error}")

@@ -1,6 +1,11 @@
-"""Which plugins are installed, read from entry-point metadata alone.
+"""Which plugins are installed, read from the metadata of installed distributions alone.
 
-It must never import a plugin: it runs in the pool, as root. `worker.loading` imports one, as the group's user.
+A distribution names its plugins in its `entry_points.txt`, and this module gives the `Plugin` of each worker type:
+
+    [worker.plugins]
+    resize = taskqueue_images.resize:Worker.factory
+
+It must never import a plugin: the pool calls it as root. `worker.loading` imports one, as the group's user.
 """
 
 from __future__ import annotations
@@ -15,34 +20,41 @@ from taskqueue.workitem import TYPE_PATTERN
 log = logging.getLogger(__name__)
 
 GROUP = "worker.plugins"
+"""The entry-point group of plugins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One installed plugin. `fingerprint` changes whenever what is installed changes; it says nothing to another
-    process."""
+    """One installed plugin."""
 
     worker_type: str
+    """The name of its entry point."""
     entry_value: str
-    """`package.module:object`, as the entry point says."""
+    """The value of its entry point, `package.module:object`."""
     distribution: str
+    """The name of the distribution that brings it."""
     version: str
     fingerprint: int
+    """It changes whenever the distribution's version or files change, so that the pool restarts the group. Compare it
+    within one process only: Python's `hash` differs between processes."""
 
 
 def installed() -> dict[str, Plugin]:
-    """All installed plugins by worker type. A name that two distributions claim goes to the first on `sys.path`."""
+    """All installed plugins by worker type, sorted. It never raises for a broken distribution: it logs an error.
+
+    Where two distributions bring the same worker type, the one that comes first on `sys.path` has it.
+    """
     importlib.invalidate_caches()
     found: dict[str, Plugin] = {}
     seen: set[str] = set()
     for distribution in distributions():
         name = next(iter(distribution.metadata.get_all("Name") or ()), "")
-        if not name or name in seen:  # shadowed by an earlier directory of sys.path
+        if not name or name in seen:  # an earlier directory of sys.path has this distribution
             continue
         seen.add(name)
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-        except Exception as error:  # whatever its entry_points.txt is: the others are none the worse for it
+        except Exception as error:  # whatever is wrong with its entry_points.txt, the other plugins can be used
             log.error("distribution left out: name=%s entry_points.txt cannot be read: %r", name, error)
             continue
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Runs a plugin without a broker, for its author's unit tests: the same code as in a worker process, in this one.
+"""Runs a plugin without a broker, for its author's unit tests, by the code that runs it in a worker process.
 
     from taskqueue.testing import Harness, run
 
@@ -11,8 +11,8 @@
             outcomes = harness.run_many(["a", "b", "c"])
         assert [outcome.status for outcome in outcomes] == ["success"] * 3
 
-What is tested is one attempt. What the listener makes of it is not: retries and their delays, and the end of a worker
-at its `time_limit` or `max_memory`. This module must never start a process, nor speak to a broker.
+It runs one attempt. It does not do what a listener does: count retries and wait between them, kill a worker at its
+`time_limit` or `max_memory`. This module must never start a process, nor talk to a broker.
 """
 
 from __future__ import annotations
@@ -49,26 +49,28 @@ _Work = tuple[Assignment, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt gave."""
+    """What came of one attempt."""
 
     status: str
-    """`success`; `error` (it raised); `retry` or `reject` (it raised `Retry` or `Reject`); `malformed` (the body is
-    not what its content type says); `memory` (a MemoryError under `max_memory`)."""
+    """`success`; `error` (the handler raised); `retry` or `reject` (it raised `Retry` or `Reject`); `malformed` (the
+    body does not fit its content type); `memory` (a MemoryError under `max_memory`)."""
     value: Any
-    """The result as a client reads it: `str` for text, the parsed value for JSON, `bytes` for other types. Unless
-    the status is `success`, the error result that is published where it is not tried again."""
+    """The result as a client reads it: `str` for text, the parsed value for JSON, `bytes` for other content types.
+    Unless the status is `success`, it is the error result that a listener publishes where it does not try again."""
     body: bytes
-    """The result's body."""
+    """The body of that result."""
     content_type: str
+    """The content type of that result."""
     runtime_ms: float
+    """Milliseconds that the attempt took."""
     error: str = ""
-    """What the exception says."""
+    """The message of the exception."""
     error_type: str = ""
-    """The name of its class."""
+    """The class of the exception."""
     trace: str = ""
-    """The traceback; none for `Reject`."""
+    """The traceback; "" for `Reject`."""
     delay_s: float | None = None
-    """Of a `Retry`: in how many seconds, or None for what the group's `retry_delay` gives."""
+    """Of a `Retry`: seconds until the next attempt, or None for what the group's `retry_delay` gives."""
 
 
 def run(
@@ -79,7 +81,7 @@ def run(
     worker_type: str = "test",
     **workitem: Any,
 ) -> Outcome:
-    """Make a worker, run one workitem, end the worker. `workitem`: the keywords of `Harness.run`."""
+    """Make a worker, run one workitem, end the worker. `workitem` are the keywords of `Harness.run`."""
     with Harness(factory, settings=settings, worker_type=worker_type) as harness:
         return harness.run(body, **workitem)
 
@@ -91,12 +93,12 @@ class Harness:
     `settings` are keys and values as in config.ini (see `group_settings`). What `factory`, `setup` and `teardown`
     raise is raised here; a class that is no worker raises `PluginError`.
 
-    `soft_time_limit` holds, for sync workers only in the main thread. Background tasks that an async worker starts
-    go on only while a workitem runs.
+    `soft_time_limit` holds for async workers, and for sync workers in the main thread. Background tasks of an async
+    worker run only while a workitem runs.
     """
 
     worker: Any
-    """The plugin's own object, to look into."""
+    """The plugin's worker, for a test to look into."""
 
     def __init__(
         self, factory: Callable[[], Any], *, settings: Mapping[str, Any] | None = None, worker_type: str = "test"
@@ -133,10 +135,10 @@ class Harness:
         content_type: str | None = None,
         message_id: str | None = None,
     ) -> Outcome:
-        """Run one workitem. `body` is sent as text where it is a `str`, as octets where it is `bytes`, else as JSON.
+        """Run one workitem. A `body` of `str` is sent as text, of `bytes` as octets, any other as JSON.
 
-        `content_type` says otherwise; what the handler gets follows from it, as in production. `message_id` is
-        `test-1`, `test-2` … where none is given.
+        `content_type` overrides that, and decides what the handler gets, as in production. The `message_id` is
+        `test-1`, `test-2` … by default.
         """
         return self._run([self._assigned(body, attempt, headers, content_type, message_id)])[0]
 
@@ -181,7 +183,8 @@ class Harness:
 
 
 def by_entry_point(worker_type: str) -> Callable[[], Any]:
-    """The factory of an installed plugin, found as the workerpool finds it; raises `PluginError`."""
+    """The factory of an installed plugin, found as the workerpool finds it. Raises `PluginError` where there is none,
+    and whatever its import raises."""
     installed = plugins.installed()
     if worker_type not in installed:
         raise PluginError(f"no plugin {worker_type!r} is installed; there are: {', '.join(installed) or 'none'}")
@@ -223,15 +226,15 @@ def _outcome(report: Report, returned: bytes, assignment: Assignment, sent: byte
     )  # fmt: skip
 
 
-async def _called(made: Any, name: str) -> None:
-    returned = call(made, name)
+async def _called(worker: Any, name: str) -> None:
+    returned = call(worker, name)
     if inspect.isawaitable(returned):
         await returned
 
 
 @contextmanager
 def _soft_limit(limit_s: float | None) -> Iterator[SoftLimit]:
-    """The limit for one workitem. SIGALRM may be in use here, by a test runner's own timeout: put it back."""
+    """The soft time limit of attempts in this process. SIGALRM is put back: a test runner may use it for a timeout."""
     if limit_s is None or threading.current_thread() is not threading.main_thread():
         yield SoftLimit(None)
         return

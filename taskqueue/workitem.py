@@ -1,8 +1,14 @@
-"""What a workitem looks like: from a message's body to the worker type it is for, and to what its handler gets.
+"""The formats of workitems: which worker type a message is for, and what its handler gets.
 
-Formats are found by content type in the entry-point group `taskqueue.workitems`, so that a distribution can add its
-own. Pure: this module must never do I/O but to look up entry points, and must never change a body that it can
-forward as it came.
+    header worker_type: resize    any body                                  forwarded unchanged
+    text/plain                    resize 640 480                            the handler gets "640 480"
+    application/json              {"worker_type": "resize", "workitem": 5}  the handler gets 5
+                                  {"worker_type": "resize", "width": 640}   forwarded unchanged
+                                  {"fields": {"params": {"worker_type": "resize"}}, …}    Ruote's; likewise
+
+`route` is for the dispatcher, `decode` for the worker. A distribution can add a format for another content type by an
+entry point in the group `taskqueue.workitems`. This module must never do I/O but to look up entry points, and never
+change a body that can be forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -20,36 +26,41 @@ from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation import jsontext
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+"""The names of worker types: `worker_` and such a name fit the 255 bytes of an AMQP queue name."""
 FORMATS_GROUP = "taskqueue.workitems"
+"""The entry-point group of formats; the name of an entry point is a content type."""
 
 TEXT = "text/plain"
 JSON = "application/json"
 BYTES = "application/octet-stream"
 
 _PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8", "utf8", "binary", "us-ascii"})
-"""Values of `content_encoding` that leave the body as it is; some clients put a charset there."""
+"""Values of `content_encoding` with which the body is plain; some clients put a charset there. With any other value,
+such as `gzip`, a message needs the header `worker_type`, and its handler gets `bytes`."""
 
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
-"""Python's own codecs, which are no client's charset: the first two take the square of a body's length in time."""
+"""Python's own codecs, which no client uses as a charset. They are refused: `idna` and `punycode` take time in the
+square of a body's length."""
 
 
 class Routed(NamedTuple):
-    """Which worker a workitem is for, and the body and content type that it gets."""
+    """The worker type that a workitem is for, and the body and content type with which it is forwarded."""
 
     worker_type: str
     body: bytes
     content_type: str | None
+    """None from a `Format` means: that of the message."""
 
 
 Format = Callable[[bytes, str | None], Routed]
-"""Takes body and charset (None where the content type names none); raises `MalformedWorkitem`."""
+"""A function of body and charset, None where the content type names none. It raises `MalformedWorkitem`."""
 
 
 def route(body: bytes, content_type: str | None, content_encoding: str | None, header_type: object) -> Routed:
-    """Say which worker a message is for.
+    """Find the worker type of a message.
 
-    `header_type` is the header `worker_type` or None; where it is given the body is not looked at.
-    Raises `MalformedWorkitem` with reason `malformed` or `unknown-format`.
+    `header_type` is its header `worker_type`, None without one; where there is one, the body is not read. Raises
+    `MalformedWorkitem` with the reason `malformed` or `unknown-format`.
     """
     if header_type is not None:
         return Routed(worker_type(header_type), body, content_type)
@@ -68,7 +79,7 @@ def route(body: bytes, content_type: str | None, content_encoding: str | None, h
 
 
 def worker_type(value: object) -> str:
-    """`value` where it is a valid worker type, else raises `MalformedWorkitem`."""
+    """`value`, where it is a valid worker type. Raises `MalformedWorkitem` otherwise."""
     if not isinstance(value, str) or TYPE_PATTERN.fullmatch(value) is None:
         raise MalformedWorkitem("malformed", "not a worker type", value)
     return value
@@ -76,7 +87,7 @@ def worker_type(value: object) -> str:
 
 @lru_cache(256)
 def media_type(content_type: str | None) -> tuple[str, str | None]:
-    """Split a content type into its lower-case media type and its charset, if it names one."""
+    """(media type in lower case, charset) of a content type; the charset is None where it names none."""
     media, *parameters = (content_type or "").split(";")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
@@ -86,9 +97,10 @@ def media_type(content_type: str | None) -> tuple[str, str | None]:
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None) -> Any:
-    """What a handler gets: `str` for text, the parsed value for JSON, `bytes` for anything else.
+    """The argument of `handle_task`: `str` for text, the parsed value for JSON, `bytes` for other content types.
 
-    Raises `MalformedWorkitem` where the body is not what its content type says.
+    Without a content type, a body that begins with `{` is JSON, any other is text. Raises `MalformedWorkitem` for a
+    body that does not fit its content type.
     """
     media, charset = media_type(content_type)
     if (content_encoding or "").lower() not in _PLAIN_ENCODINGS:
@@ -103,7 +115,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None) 
 
 
 def parse_text(body: bytes, charset: str | None) -> Routed:
-    """`<type> <rest>`: the rest, behind one white-space character, is what the worker gets."""
+    """`<type> <rest>`: the worker gets the rest, from behind one white-space character."""
     _text(body, charset)
     head, *rest = body.lstrip().split(None, 1) or [b""]
     if rest:
@@ -113,7 +125,7 @@ def parse_text(body: bytes, charset: str | None) -> Routed:
 
 
 def parse_json(body: bytes, charset: str | None) -> Routed:
-    """The three shapes of JSON workitems: envelope, object with `worker_type`, Ruote workitem."""
+    """A JSON workitem in one of three shapes: envelope, object with `worker_type`, Ruote workitem."""
     value = parse_json_value(body, charset)
     if not isinstance(value, dict):
         raise MalformedWorkitem("malformed", f"expected a JSON object, not {type(value).__name__}")
@@ -130,10 +142,10 @@ def parse_json(body: bytes, charset: str | None) -> Routed:
 
 
 def _unwrapped(workitem: Any) -> bytes:
-    """An envelope's content as JSON, no longer than it came: the broker limits the size of a message."""
+    """The content of an envelope as JSON, no longer than in the envelope: the broker limits the size of a message."""
     try:
         return json.dumps(workitem, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can carry
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can hold it as an escape only
         return json.dumps(workitem).encode()
     except ValueError:
         raise MalformedWorkitem("malformed", "a number that JSON cannot carry on, such as 1e999") from None
@@ -169,7 +181,7 @@ def _text(body: bytes, charset: str | None) -> str:
 
 
 def _codec(charset: str) -> str:
-    """Python's name of a charset. Asking Python itself would have it remember every name that a client invents."""
+    """Python's name of a charset. `codecs.lookup` would do, but it keeps every name that a client invents in memory."""
     name = encodings.normalize_encoding(charset).lower()
     name = aliases.get(name, name)
     if name not in _codecs():

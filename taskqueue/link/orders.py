@@ -1,4 +1,4 @@
-"""The orders and reports between pool, listener and template, typed: one table for all of them.
+"""The orders and answers between pool, listener and template, typed: one table for all of them.
 
 1. The pool starts a template and a listener, and sends each its `…Start`. Their own link joins the two.
 2. The template imports the plugin, forks a worker and sends the listener `WorkerForked(pid=4711)` with both ends of

@@ -1,8 +1,18 @@
 """The packets on the unix sockets between pool, listener, template and worker.
 
-A link is one end of a `SOCK_SEQPACKET` pair: a packet arrives whole or not at all, and each by one reader only. That
-is why the listener can take back what a busy worker has not read yet. What is too large for a packet travels as a
-memfd. Packets from a worker come from the other side of a trust boundary: they are JSON and bytes, bounded, and never
+A link is one end of a `SOCK_SEQPACKET` pair. The kernel delivers each packet whole, to one reader. So the listener,
+which holds the worker's end too, can take back a packet that a busy worker has not read yet.
+
+    kind (1 byte)   size of the head (4 bytes)   head (JSON)                        body (bytes)
+    0               0 0 0 30                     ["done",17,"success",412.3,…]      {"width": 640}
+
+A packet of more than `INLINE_LIMIT` bytes has kind 1: head and body are in a memfd, and its descriptor is sent instead.
+
+The head is JSON with one addition. AMQP headers may hold bytes, which JSON has not, so bytes are written as an object
+with the one key "\\0bytes", in hexadecimal digits: `b"\\xff"` as `{"\\u0000bytes": "ff"}`. A client's own header of
+that form arrives as bytes where it holds hexadecimal digits, and unchanged where it holds anything else.
+
+Packets from a worker come from a process that runs plugin code: they are JSON and bytes, of bounded size, and never
 unpickled. This module must never know what a packet is for.
 """
 
@@ -20,25 +30,30 @@ from taskqueue.errors import LinkError
 from taskqueue.foundation import jsontext
 
 INLINE_LIMIT = 48 * 1024
-"""Bytes of a packet; above it goes a memfd. Far below the socket buffer (212,992 by default), so that several fit."""
+"""Bytes of head and body that travel in the packet itself; more of them travel in a memfd. It is far below the socket
+buffer (212,992 bytes by default, socket(7)), so that the queue to a reader holds several packets."""
 PACKET_LIMIT = 512 * 1024 * 1024
-"""Bytes of a packet in a memfd that are read at most. AMQP bodies are bounded far below."""
+"""Bytes of head and body in a memfd; more are not read, and `LinkError` is raised. AMQP bodies are far smaller."""
 
 _buffer = bytearray(INLINE_LIMIT + 4096)
-"""What is received is copied out of it at once: one for all links of a process, which has one thread for them."""
+"""All links of a process receive into it, and copy from it at once; only one thread of a process reads from links."""
 
 _HEAD = struct.Struct("!BI")
+"""Kind, and the bytes of the head, before the head."""
 _INLINE, _MEMFD = 0, 1
+"""The kinds."""
 _MAX_FDS = 4
+"""Descriptors that are received with a packet; where more were sent, the kernel says so and the packet is refused."""
 _CONTROL_SIZE = socket.CMSG_LEN(_MAX_FDS * 4)
-# As plain numbers: `|` of the socket module's enums costs more than the call that they are for.
+"""Bytes for those descriptors, an int each (unix(7), SCM_RIGHTS)."""
+# As plain numbers: `|` of the socket module's enums takes longer than the system call that needs the flags.
 _NOSIGNAL, _NOSIGNAL_DONTWAIT = int(socket.MSG_NOSIGNAL), int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 _TRUNCATED = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _CLOEXEC, _CLOEXEC_DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 
 
 class Packet(NamedTuple):
-    """What came: a head (JSON), a body (bytes) and descriptors."""
+    """A packet that was received. Whoever receives it owns the descriptors."""
 
     head: list[Any]
     body: bytes
@@ -46,20 +61,21 @@ class Packet(NamedTuple):
 
 
 class Link:
-    """One end of a link. The socket stays blocking, since both ends may share it: waiting is said per call."""
+    """One end of a link. The socket stays blocking, since two processes may share this end: each call says `wait`."""
 
     def __init__(self, sock: socket.socket, limit: int = PACKET_LIMIT) -> None:
         self.sock = sock
         self._limit = limit
 
     def fileno(self) -> int:
-        """For the loop."""
+        """The descriptor of the socket, for a loop that waits for packets."""
         return self.sock.fileno()
 
     def send(self, head: Sequence[Any], body: bytes = b"", fds: Sequence[int] = (), *, wait: bool = False) -> bool:
         """Send one packet; False where the kernel's queue to the reader is full and `wait` is not set.
 
-        Raises `LinkError` where the other end is gone.
+        `head` must hold at least one value. `fds`, at most three, are duplicated: close them here afterwards. Raises
+        `LinkError` where the other end is gone, or no descriptor is left for a memfd.
         """
         packed = _encode(head).encode()
         flags = _NOSIGNAL if wait else _NOSIGNAL_DONTWAIT
@@ -83,7 +99,7 @@ class Link:
     def receive(self, *, wait: bool = False) -> Packet | None:
         """The next packet; None where there is none at present and `wait` is not set.
 
-        Raises `EOFError` at the end, `LinkError` where what came is not a packet.
+        Raises `EOFError` at the end, and `LinkError` for anything that is not a packet; the next one can be received.
         """
         try:
             size, control, flags, _ = self.sock.recvmsg_into(
@@ -110,7 +126,7 @@ class Link:
         self.sock.close()
 
     def shutdown_write(self) -> None:
-        """Let the reader find the end behind what was sent already."""
+        """End this direction: the reader receives what was sent already, then `EOFError`."""
         with suppress(OSError):  # the other end is gone already
             self.sock.shutdown(socket.SHUT_WR)
 
@@ -168,7 +184,7 @@ def _read_all(fd: int, limit: int) -> bytes:
 
 
 def _to_json(value: object) -> object:
-    """What AMQP headers hold and JSON does not: bytes, timestamps, decimals."""
+    """A value that AMQP headers may hold and JSON has not: bytes as an object, a timestamp or a decimal as text."""
     if isinstance(value, bytes | bytearray):
         return {"\0bytes": bytes(value).hex()}
     return str(value)
@@ -176,7 +192,7 @@ def _to_json(value: object) -> object:
 
 def _from_json(value: dict[str, Any]) -> object:
     if len(value) == 1 and isinstance(coded := value.get("\0bytes"), str):
-        with suppress(ValueError):  # a client's own header, that only looks like ours
+        with suppress(ValueError):  # a client's own header of the same form
             return bytes.fromhex(coded)
     return value
 
