@@ -23,7 +23,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from taskqueue.errors import MalformedWorkitem
-from taskqueue.foundation import jsontext
+from taskqueue.foundation import json_coders
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 """The names of worker types: `worker_` and such a name fit the 255 bytes of an AMQP queue name."""
@@ -167,7 +167,7 @@ def _no_constant(name: str) -> Any:
     raise MalformedWorkitem("malformed", f"not JSON: {name}")
 
 
-_strict = jsontext.parser(parse_constant=_no_constant)
+_strict = json_coders.parser(parse_constant=_no_constant)
 
 
 def _text(body: bytes, charset: str | None) -> str:

@@ -1,4 +1,11 @@
-"""Delay mathematics: how long to wait before the next try. Pure; never sleeps, never reads a clock."""
+"""How many seconds to wait before the next try: doubled after each failure, with jitter.
+
+1. The first try fails: `Backoff(0.25, 5.0).next_s()` gives 0.19 to 0.25 s.
+2. The second gives 0.38 to 0.5 s, the sixth and all behind it 3.75 to 5 s.
+3. A try works: `reset()`, and the next failure begins at 0.25 s again.
+
+Pure: it must never sleep or read a clock.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +37,7 @@ def delay_s(
 
 @dataclass(slots=True)
 class Backoff:
-    """Counts failed tries and says how long to wait. `reset` once it worked."""
+    """Counts failed tries and gives the wait before the next; `reset` it when a try worked."""
 
     first_s: float
     longest_s: float
@@ -43,5 +50,5 @@ class Backoff:
         return delay_s(self.tries, first_s=self.first_s, longest_s=self.longest_s, jitter=self.jitter)
 
     def reset(self) -> None:
-        """It worked: the next failure starts from `first_s` again."""
+        """A try worked: the next failure waits `first_s` again."""
         self.tries = 0

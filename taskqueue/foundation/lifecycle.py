@@ -1,7 +1,8 @@
-"""The states of a group, of one generation of its processes, and of a workitem in a listener.
+"""A state machine: one state, a table of the legal moves, and one function that every move goes through.
 
-Every state is an enum and every move goes through `Lifecycle.move`, which raises on a move that the table does
-not have. Pure: no clock, no processes.
+The states are an enum: `pool/states.py` has those of groups and generations, `listener/states.py` those of a run.
+Example: `life = Lifecycle(GroupState.STARTING, GROUP_MOVES)`, then `life.move(GroupState.RUNNING)`;
+a move that the table does not have raises `IllegalMove`. It must never know a clock or a process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ S = TypeVar("S", bound=Enum)
 
 
 class Lifecycle(Generic[S]):
-    """One state and the only gate through which it changes."""
+    """One state, and the only function that changes it."""
 
     __slots__ = ("_moves", "state")
 

@@ -27,7 +27,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from taskqueue.errors import LinkError
-from taskqueue.foundation import jsontext
+from taskqueue.foundation import json_coders
 
 INLINE_LIMIT = 48 * 1024
 """Bytes of head and body that travel in the packet itself; more of them travel in a memfd. It is far below the socket
@@ -197,5 +197,5 @@ def _from_json(value: dict[str, Any]) -> object:
     return value
 
 
-_encode = jsontext.writer(_to_json)
-_decode = jsontext.parser(object_hook=_from_json)
+_encode = json_coders.writer(_to_json)
+_decode = json_coders.parser(object_hook=_from_json)

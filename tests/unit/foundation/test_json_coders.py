@@ -1,4 +1,4 @@
-"""What the coders of `jsontext` read, write and refuse is what `json` does."""
+"""What the coders of `json_coders` read, write and refuse is what `json` does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskqueue.foundation import jsontext
+from taskqueue.foundation import json_coders
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -29,7 +29,7 @@ def loud(value: object) -> object:
 @given(value=VALUES, before=st.text(" \t\r\n"), behind=st.text(" \t\r\n"))
 def test_it_reads_what_json_reads(value: object, before: str, behind: str) -> None:
     text = f"{before}{json.dumps(value)}{behind}"
-    assert jsontext.parser(object_hook=upper)(text) == json.loads(text, object_hook=upper)
+    assert json_coders.parser(object_hook=upper)(text) == json.loads(text, object_hook=upper)
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "[1,", "nul", "1 2", '{"a": 1}}', "\ufeff{}", "{'a': 1}", '"\n"'])
@@ -37,19 +37,19 @@ def test_what_json_refuses_is_refused_with_its_words(text: str) -> None:
     with pytest.raises(json.JSONDecodeError) as theirs:
         json.loads(text)
     with pytest.raises(json.JSONDecodeError) as ours:
-        jsontext.parser(parse_constant=float)(text)
+        json_coders.parser(parse_constant=float)(text)
     if not text.startswith("\ufeff"):  # of which json.loads itself says more
         assert str(ours.value) == str(theirs.value)
 
 
 def test_what_is_nested_too_deeply() -> None:
     with pytest.raises(RecursionError):
-        jsontext.parser(parse_constant=float)("[" * 200_000)
+        json_coders.parser(parse_constant=float)("[" * 200_000)
     nested: list[Any] = []
     for _ in range(200_000):
         nested = [nested]
     with pytest.raises(RecursionError):
-        jsontext.writer(loud)(nested)
+        json_coders.writer(loud)(nested)
 
 
 @pytest.mark.parametrize("in_c", [True, False])
@@ -57,7 +57,7 @@ def test_what_is_nested_too_deeply() -> None:
 def test_it_writes_what_json_writes(in_c: bool, value: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if not in_c:
-            patch.setattr(jsontext, "_c_encoder", None)
-        write = jsontext.writer(loud)
+            patch.setattr(json_coders, "_c_encoder", None)
+        write = json_coders.writer(loud)
     for each in (value, (value, b"bytes"), {"a": {1, 2}}):
         assert write(each) == json.dumps(each, default=loud, separators=(",", ":"))

@@ -1,6 +1,7 @@
-"""JSON coders with options, made once: as `json` has them, without what it makes anew for each call.
+"""JSON coders that are made once and called often: a third of the time of `json.loads` and `json.dumps` for short texts.
 
-They read and write what `json.JSONDecoder` and `json.JSONEncoder` would, in a third of the time for what is short.
+`json` makes a new scanner or encoder in each call that has options. These coders read and write exactly the same
+texts, and raise the same errors. They must never read or write what `json` itself would not.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from json import encoder
 from typing import Any
 
 _c_encoder: Callable[..., Any] | None = getattr(encoder, "c_make_encoder", None)
-"""What `json.JSONEncoder` itself makes anew at each call; None where Python has it no more, or has no C."""
+"""The encoder in C that `json.JSONEncoder` makes in each call; None where this Python has none."""
 
 
 def parser(**options: Any) -> Callable[[str], Any]:
-    """`json.loads` with these options of `json.JSONDecoder`; raises what that raises."""
+    """A `json.loads` with these options of `json.JSONDecoder`; it raises the same errors."""
     decoder = json.JSONDecoder(**options)
     scan: Callable[[str, int], tuple[Any, int]] = decoder.scan_once  # type: ignore[attr-defined]
     decode = decoder.decode
@@ -25,13 +26,14 @@ def parser(**options: Any) -> Callable[[str], Any]:
             value, end = scan(text, 0)
         except StopIteration:
             end = -1
-        return value if end == len(text) else decode(text)  # white space around it, or a fault to be described
+        return value if end == len(text) else decode(text)  # white space around it, or an error that `json` describes
 
     return parse
 
 
 def writer(default: Callable[[Any], Any]) -> Callable[[Any], str]:
-    """`json.dumps` in the fewest characters, for what cannot contain itself; raises what that raises."""
+    """A `json.dumps` in the fewest characters; it raises the same errors, but never looks for a value that contains
+    itself."""
     if _c_encoder is None:
         return json.JSONEncoder(default=default, separators=(",", ":"), check_circular=False).encode
     encode = _c_encoder(None, default, encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
