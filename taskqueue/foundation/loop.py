@@ -1,9 +1,19 @@
 """The one event loop of every process: file descriptors, timers, signals and child deaths, in one epoll.
 
-It has the shape that pika's `SelectConnection` takes as `custom_ioloop` (pika documents it as
-`AbstractSelectorIOLoop`), so that AMQP, unix sockets and signals share one loop; and it knows nothing of pika, so
-that the pool and the template, which must never speak AMQP, use the same. `before_wait` hooks let a room gather
-what it wants to send during one turn and send it once.
+One turn, with the example of a dispatcher that has a message to pass on:
+
+1. The hooks run: the connection hands over the deliveries that the last turn read, and gathers what they lead to.
+2. The loop waits for descriptors and timers. It does not wait where a callback is left over.
+3. The handlers of the descriptors run: pika reads deliveries and confirms.
+4. The timers that are due run.
+5. What was passed to `call_soon` runs: the connection writes everything that it gathered, in one write.
+
+A callback that raises ends the turn: whoever owns a part contains its errors (`amqp/containment.py` does). Another event
+loop can run this one inside itself: it watches `fileno()`, calls `turn(0)` when that is readable, and calls it again
+`next_due_s()` seconds later. `on_signal` must not be used there: signals are that loop's.
+
+The loop has the shape that pika's `SelectConnection` takes as `custom_ioloop` (pika calls it `AbstractSelectorIOLoop`).
+It must never know pika: the pool and the template, which never speak AMQP, use the same loop.
 """
 
 from __future__ import annotations
@@ -26,8 +36,10 @@ Handler = Callable[[int, int], None]
 """Called with the file descriptor and the events that happened."""
 
 _LONGEST_WAIT_S = 3600.0
+"""Seconds that one turn of `start` waits at most: an idle process wakes up once an hour."""
 _YOUNG, _OLDER, _OLD = 10_000, 10, 10
-"""Thresholds of the collector: Python's own (700) has it look at what is in hand many times for each message."""
+"""Allocations, and collections of the generation before: thresholds of the garbage collector. With Python's own (700) it
+would scan the messages in hand many times for each message."""
 
 
 class Timer:
@@ -40,7 +52,7 @@ class Timer:
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
-        """Never call it."""
+        """Do not call it; harmless where it was called already."""
         self.callback = None
 
 
@@ -58,6 +70,8 @@ class Loop:
         self._order = count()
         self._soon: deque[Callable[[], object]] = deque()
         self._hooks: list[Callable[[], object]] = []
+        self._hooks_due = True
+        """Whether something has run that the hooks have not followed yet."""
         self._running = False
         self._signals: dict[int, Callable[[], object]] = {}
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -95,12 +109,12 @@ class Loop:
         timeout_handle.cancel()
 
     def add_callback(self, callback: Callable[[], object]) -> None:
-        """Call `callback` in the loop's thread as soon as may be. The only thread-safe method."""
+        """Call `callback` in the loop's thread, in the next turn, which begins at once. The only thread-safe method."""
         self._soon.append(callback)
         self._wake()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Call `callback` at the end of this turn; from the loop's own thread."""
+        """Call `callback` at the end of this turn, or of the next where it is called between turns. Not thread-safe."""
         self._soon.append(callback)
 
     def before_wait(self, hook: Callable[[], object]) -> None:
@@ -114,12 +128,28 @@ class Loop:
     # -- signals
 
     def on_signal(self, signum: int, callback: Callable[[], object]) -> None:
-        """Call `callback` in the loop after `signum` came. The handler itself only writes to the wake-up pipe."""
+        """Call `callback` in the loop after each `signum`. The signal handler itself only writes to the wake-up pipe."""
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         self._signals[signum] = callback
         signal.signal(signum, _recorded_by_wakeup_fd)
         signal.siginterrupt(signum, False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+
+    # -- inside another event loop
+
+    def fileno(self) -> int:
+        """The descriptor that is readable while a handler of this loop has something to do."""
+        return self._epoll.fileno()
+
+    def next_due_s(self) -> float | None:
+        """Seconds until the next `turn` is needed although `fileno()` is not readable; None where there is no need.
+
+        0.0 after a turn in which anything ran: the hooks have not seen yet what it brought.
+        """
+        if self._hooks_due:
+            return 0.0
+        wait_s = self._wait_s(float("inf"))
+        return None if wait_s == float("inf") else wait_s
 
     # -- running
 
@@ -135,27 +165,30 @@ class Loop:
         self._wake()
 
     def turn(self, wait_s: float) -> None:
-        """One turn: hooks, then at most `wait_s` seconds of waiting, then what happened."""
+        """One turn: hooks, then at most `wait_s` seconds of waiting, then what happened. Raises what a callback raises."""
         for hook in tuple(self._hooks):
             hook()
-        for fd, events in self._epoll.poll(self._wait_s(wait_s)):
+        happened = self._epoll.poll(self._wait_s(wait_s))
+        self._hooks_due = bool(happened or self._soon)
+        for fd, events in happened:
             handler = self._handlers.get(fd)
             if handler is None:  # removed by an earlier handler of this turn
                 continue
             if events & self.ERROR:
-                events |= self.READ  # who only reads learns of the end by reading
+                events |= self.READ  # a handler that only reads sees the end of the file
             handler(fd, events)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None
             if callback is not None:
+                self._hooks_due = True
                 callback()
         for _ in range(len(self._soon)):
             self._soon.popleft()()
 
     def close(self) -> None:
-        """Give the descriptors back. After a fork the child calls it to leave the parent's loop alone."""
+        """Close the loop's descriptors. A forked child calls it, too: the parent's loop is not changed by that."""
         if signal.getsignal(signal.SIGTERM) is _recorded_by_wakeup_fd or self._signals:
             signal.set_wakeup_fd(-1)
         self._epoll.close()
@@ -172,7 +205,7 @@ class Loop:
         return wait_s
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # full: a wake-up is under way already
+        with suppress(BlockingIOError):  # the pipe is full: the loop wakes up anyway
             os.write(self._wake_w, b"\0")
 
     def _on_wake(self, fd: int, events: int) -> None:
@@ -187,12 +220,15 @@ class Loop:
 
 
 def settle_in() -> None:
-    """For a process that only passes messages on from now on: what it has it keeps, so the collector need not look at
-    it again, and looks for new cycles seldom. Never where a plugin's code runs: it may count on its own settings."""
+    """Tune the garbage collector for a process that only passes messages on from now on.
+
+    The objects that exist stay for the life of the process, so they are not scanned again; new cycles are looked for
+    seldom. Never call it where a plugin's code runs: plugins may rely on Python's settings.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _OLDER, _OLD)
 
 
 def _recorded_by_wakeup_fd(signum: int, frame: object) -> None:
-    """Signal handlers record, loops act: the interpreter has written `signum` to the wake-up pipe by now."""
+    """Does nothing: the interpreter has written `signum` to the wake-up pipe by now, and the loop acts on it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -194,11 +195,15 @@ def test_a_handler_removed_in_the_same_turn_is_not_called(loop: Loop) -> None:
 
 
 def test_remove_is_harmless_twice_and_after_close(loop: Loop) -> None:
+    called: list[int] = []
     read, write = os.pipe()
-    loop.add_handler(read, lambda fd, events: None, loop.READ)
+    loop.add_handler(read, lambda fd, events: called.append(fd), loop.READ)
+    os.write(write, b"x")
     os.close(read)
     loop.remove_handler(read)
     loop.remove_handler(read)
+    loop.turn(0)
+    assert not called, "and did not raise"
     os.close(write)
 
 
@@ -242,6 +247,93 @@ def test_what_a_hook_calls_soon_runs_in_the_same_turn(loop: Loop) -> None:
     loop.before_wait(lambda: loop.call_soon(lambda: called.append("soon")) if not called else None)
     loop.turn(DEADLINE_S)
     assert called == ["soon"]
+
+
+# -- inside another event loop
+
+
+def readable(loop: Loop) -> bool:
+    return bool(select.select([loop.fileno()], [], [], 0)[0])
+
+
+def settle(loop: Loop) -> None:
+    """Turn as another event loop would, until nothing is due at once."""
+    for _ in range(10):
+        loop.turn(0)
+        if loop.next_due_s() != 0.0:
+            return
+    raise AssertionError("there is always more to do")
+
+
+def test_a_new_loop_is_due_at_once_and_then_has_nothing_to_do(loop: Loop) -> None:
+    assert loop.next_due_s() == 0.0, "hooks have not run yet"
+    settle(loop)
+    assert loop.next_due_s() is None and not readable(loop)
+
+
+def test_its_descriptor_is_readable_while_one_of_its_own_is(loop: Loop) -> None:
+    read, write = os.pipe()
+    loop.add_handler(read, lambda fd, events: os.read(fd, 1), loop.READ)
+    settle(loop)
+    assert not readable(loop)
+    os.write(write, b"x")
+    assert readable(loop)
+    loop.turn(0)
+    assert not readable(loop)
+    loop.remove_handler(read)
+    os.close(read)
+    os.close(write)
+
+
+def test_a_callback_of_another_thread_makes_it_readable(loop: Loop) -> None:
+    settle(loop)
+    loop.add_callback(lambda: None)
+    assert readable(loop) and loop.next_due_s() == 0.0
+
+
+def test_it_is_due_with_its_next_timer_that_is_not_cancelled(loop: Loop) -> None:
+    settle(loop)
+    first = loop.call_later(50.0, lambda: None)
+    loop.call_later(100.0, lambda: None)
+    assert 49.0 < (loop.next_due_s() or 0.0) <= 50.0
+    first.cancel()
+    assert 99.0 < (loop.next_due_s() or 0.0) <= 100.0
+
+
+@pytest.mark.parametrize("what", ["descriptor", "timer", "callback"])
+def test_hooks_see_what_a_turn_brought_before_it_waits_again(loop: Loop, what: str) -> None:
+    """As confirms are read in one turn, and handed to their owners by the hooks of the next."""
+    brought: list[str] = []
+    seen: list[str] = []
+    read, write = os.pipe()
+    settle(loop)
+    loop.before_wait(lambda: seen.extend(brought))
+    match what:
+        case "descriptor":
+            loop.add_handler(read, lambda fd, events: brought.append(os.read(fd, 1).decode()), loop.READ)
+            os.write(write, b"x")
+        case "timer":
+            loop.call_later(0.0, lambda: brought.append("x"))
+        case "callback":
+            loop.call_soon(lambda: brought.append("x"))
+    loop.turn(0)
+    assert brought == ["x"] and not seen and loop.next_due_s() == 0.0
+    loop.turn(0)
+    assert seen == ["x"] and loop.next_due_s() is None
+    os.close(read)
+    os.close(write)
+
+
+def test_a_callback_that_raises_ends_the_turn_and_what_is_left_is_due_at_once(loop: Loop) -> None:
+    settle(loop)
+    called: list[str] = []
+    loop.call_soon(lambda: 1 // 0)
+    loop.call_soon(lambda: called.append("left"))
+    with pytest.raises(ZeroDivisionError):
+        loop.turn(0)
+    assert not called and loop.next_due_s() == 0.0
+    loop.turn(0)
+    assert called == ["left"]
 
 
 def test_close_gives_every_descriptor_back() -> None:
