@@ -1,8 +1,12 @@
-"""Has the broker send what is in one queue that exists, to be looked at; what is not settled goes back in the end.
+"""Looks at the messages of one queue that exists: the broker sends them, and those that are not settled go back.
 
-It never declares the queue. What was sent and goes back counts towards the delivery limit of a quorum queue, so it
-asks for little more than is wanted: prefetch is granted in batches, each by a further consumer beside the others. It
-goes back in the order in which it came. A million messages may be out, of which it keeps a bit each.
+1. `Browser(connection, "taskqueue_dead", 250, …)`: a consumer with prefetch 100 begins.
+2. 50 of them were looked at: another begins beside it, with prefetch 100, then a third with 50.
+3. The operator has chosen 3 of the 250: they are settled, each with an ack at once.
+4. `stop(done)`, `give_back()`, `close()`: the other 247 go back, in the order in which they came.
+
+A message that was sent and goes back counts towards the delivery limit of a quorum queue, so hardly more are asked for
+than are wanted. A million may be out at a time: it keeps one bit of each. It must never declare the queue.
 """
 
 from __future__ import annotations
@@ -13,21 +17,22 @@ from itertools import count
 from typing import Any
 
 import pika.exceptions
-from pika import spec
 
+from taskqueue.amqp.cancelling import cancel, when_all_arrived
 from taskqueue.amqp.connection import Connection
-from taskqueue.amqp.inspector import NOT_FOUND
-from taskqueue.amqp.wire import Delivery, describe, from_pika
+from taskqueue.amqp.reasons import FORBIDDEN, NOT_FOUND, describe
+from taskqueue.amqp.user import ConnectionUser
+from taskqueue.amqp.wire import Delivery, from_pika
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.protocol.queues import Queue
 
 _BATCH = (100, 10_000)
-"""Prefetch of the first consumer and of the last; doubled each time."""
+"""Messages, prefetch of the first consumer and the largest; doubled each time."""
 _BATCH_BYTES = 32 * 1024 * 1024
-"""Bodies that may be under way to us at once, about: what has arrived lies in memory until it is looked at."""
+"""Bytes of bodies on their way to us at once, about: a message that has arrived takes memory until it is looked at."""
 
 
-class Browser:
+class Browser(ConnectionUser):
     """Browses `queue`: hands over `wanted` messages, perhaps some more.
 
     `on_delivery(delivery)` is called for each, in a turn of the connection; `on_end(error)` where it ends before
@@ -52,7 +57,8 @@ class Browser:
         self._names = count(1)
         self._consumers: list[str] = []
         self._starting = False
-        """A consumer has no answer yet; RabbitMQ 3.10 closes the connection when such a one is cancelled."""
+        """Whether a consumer has begun that the broker has not confirmed: it must not be cancelled (see
+        `cancelling`)."""
         self._granted = 0
         self._arrived = 0
         self._looked = 0
@@ -61,7 +67,7 @@ class Browser:
         self._settled_tags = bytearray()
         """A bit for each delivery tag."""
         self._runs = array("Q")
-        """Where one consumer's deliveries ended and another's began: the last tags of runs, but the last run's."""
+        """The tags after which the deliveries of another consumer began."""
         self._last_consumer = ""
         self._stopping = False
         self._stopped: Callable[[], None] = lambda: None
@@ -98,24 +104,26 @@ class Browser:
         return bool(self._settled_tags[byte] >> bit & 1)
 
     def looked_at(self) -> None:
-        """Say of a delivery that was handed over that it does not lie in memory any more: there is room for others."""
+        """A delivery that was handed over does not take memory any more: there is room for others."""
         self._looked += 1
         self._grow()
 
     def stop(self, done: Callable[[], None]) -> None:
-        """Take no more; `done` once all that was under way was handed over. Not called where it has ended."""
+        """Take no more; `done` once every delivery that was on its way was handed over. Not called where it has
+        ended."""
         self._stopping = True
         self._stopped = done
         if not self._starting:
             self._cancel()
 
     def give_back(self) -> None:
-        """Give back what was not settled, in order: of several consumers at once, the broker would not keep it.
+        """Give back the deliveries that were not settled, consumer by consumer: only so does the broker keep their
+        order.
 
         The broker answers neither this nor an ack. Where more than 32 of them are under way to a quorum queue it
-        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): they would be
-        in the queue again. So let the queue have lost our consumers before `close`: it keeps a cancelled one for as
-        long as anything of it is out, and counts it (rabbit_fifo, query_stat).
+        stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): a message that
+        was acked would be in the queue again. So wait before `close` until the queue counts no consumer of ours: it
+        keeps a cancelled one while a delivery of it is out (rabbit_fifo, query_stat).
         """
         first = 1
         for last in (*self._runs, self._arrived) if self.is_open else ():
@@ -125,34 +133,32 @@ class Browser:
             first = last + 1
 
     def close(self) -> None:
-        """Close the channel: what was neither settled nor given back goes back, too."""
+        """Close the channel: deliveries that were neither settled nor given back go back, too."""
         self._connection.remove(self)
         channel, self._channel = self._channel, None
         if channel is not None and channel.is_open:
             channel.close()
 
-    # -- Room
+    # -- called by the connection
 
     def up(self) -> None:
-        """Called by the connection."""
+        """Open a channel."""
         if not self._ended:
             self._connection.pika.channel(on_open_callback=self._opened)
 
     def down(self) -> None:
-        """Called by the connection: all is back in the queue."""
+        """All deliveries are back in the queue."""
         self._end(BrokerUnavailable(f"{self._connection.host}: connection lost while reading {self.queue.name}"))
 
-    def outcomes(self) -> None:
-        """Nothing to do."""
-
     def deliver(self) -> None:
-        """Called by the connection in every turn: hand over what arrived."""
-        arrivals, self._arrivals = self._arrivals, []
-        for delivery in arrivals:
-            self._on_delivery(delivery)
-
-    def flush(self) -> None:
-        """Nothing to do: acks left already."""
+        """Hand over what arrived."""
+        if self._arrivals:
+            arrivals, self._arrivals = iter(self._arrivals), []
+            try:
+                for delivery in arrivals:
+                    self._on_delivery(delivery)
+            finally:
+                self._arrivals[:0] = arrivals  # those behind one whose `on_delivery` raised
 
     # -- channel
 
@@ -198,17 +204,10 @@ class Browser:
             self._grow()
 
     def _cancel(self) -> None:
-        """As `Consumer` does: pika's own `basic_cancel` rejects what is under way. See there, too, why two rounds."""
-        if self._channel is None:
-            return
-        for name in self._consumers:
-            self._channel._send_method(spec.Basic.Cancel(name, nowait=True))
-        self._consumers.clear()
-        self._ask(lambda: self._ask(self._all_arrived))
-
-    def _ask(self, answered: Callable[[], None]) -> None:
-        if self.is_open:
-            self._channel.basic_qos(prefetch_count=1, callback=lambda _frame: answered())
+        if self._channel is not None:
+            cancel(self._channel, self._consumers)
+            self._consumers.clear()
+            when_all_arrived(self._channel, self._all_arrived)
 
     def _all_arrived(self) -> None:
         self.deliver()
@@ -224,8 +223,8 @@ class Browser:
                     self._runs.append(self._arrived - 1)
             if self._arrived // 8 >= len(self._settled_tags):
                 self._settled_tags.extend(bytes(1024))
-            ours, fault = from_pika(properties)
-            self._arrivals.append(Delivery(self, method.delivery_tag, 1, ours, body, method.redelivered, fault))
+            readable, fault = from_pika(properties)
+            self._arrivals.append(Delivery(self, method.delivery_tag, 1, readable, body, method.redelivered, fault))
 
     def _closed(self, channel: Any, error: BaseException) -> None:
         if channel is not self._channel or not self._connection.is_up or not self._connection.pika.is_open:
@@ -233,7 +232,7 @@ class Browser:
         host, name = self._connection.host, self.queue.name
         if isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code == NOT_FOUND:
             self._end(None)
-        elif isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code == 403:
+        elif isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code == FORBIDDEN:
             self._end(BrokerRefused(f"{host}: queue {name}: {describe(error)}"))
         else:
             self._end(BrokerUnavailable(f"{host}: queue {name}: {describe(error)}"))

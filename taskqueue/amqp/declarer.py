@@ -1,7 +1,16 @@
-"""Declares queues, one at a time, and makes the best of a queue that exists with other arguments.
+"""Declares queues, one at a time, and uses a queue that exists with other arguments as it is.
 
-A declare that the broker refuses closes its channel, so declaring has a channel of its own. It must never delete a
-queue but at its owner's word.
+The life of a declaration of `worker_x`:
+
+1. `declare(queue, done, refused)`. Where it is known to exist on this connection, `done()` is called at once.
+2. It waits for the declarations before it, is sent on the declarer's own channel, and the broker answers: `done()`.
+3. The broker refuses (406: it exists with other arguments; 403: no permission) and closes the channel. On another
+   channel it is declared passively: if it exists, it is used as it is, with one warning, and `done()` is called.
+4. It does not exist and cannot be made: `refused("… queue limit …")`, or, without that callback, it is postponed.
+5. No answer within 10 s: it is postponed, and no other waits for it.
+6. The connection is lost: forgotten. Whoever waits declares anew when the connection is back.
+
+It must never delete a queue but for its owner.
 """
 
 from __future__ import annotations
@@ -17,7 +26,8 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
-from taskqueue.amqp.wire import describe
+from taskqueue.amqp.reasons import FORBIDDEN, PRECONDITION_FAILED, describe
+from taskqueue.amqp.user import ConnectionUser
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.queues import Queue
@@ -28,42 +38,46 @@ Done = Callable[[], None]
 Refused = Callable[[str], None]
 
 _ANSWER_S = 10.0
-"""Longer than any election takes; then a queue without an answer waits apart."""
+"""Seconds to wait for an answer, longer than an election takes; then the declaration is postponed and blocks no
+other."""
 _GONE_S = 1.0
-"""RabbitMQ tells the consumers of a deleted quorum queue within milliseconds. If it is there again by then, they are
-moved to the new one untold, and its first deliveries to them are dropped (3.10): they hang, unacked, for as long as
-the connection lives."""
+"""Seconds before a queue that was deleted is declared again. RabbitMQ cancels the consumers of a deleted quorum queue
+within milliseconds. If the queue is re-declared before, RabbitMQ 3.10 moves the consumers to it without notice and
+drops its first deliveries: they hang, unacked, for as long as the connection lives."""
 _KNOWN_LIMIT = 10_000
-"""Names that are remembered: clients invent worker types. What was forgotten is declared again, and nothing changes."""
+"""Names remembered as existing, for clients invent worker types; a name that was forgotten is declared again, which
+changes nothing."""
+_BACKOFF = (0.25, 5.0)
+"""Seconds, first and longest wait of a postponed declaration."""
 
 
 @dataclass(eq=False, slots=True)
-class _Wish:
+class _Declaration:
     queue: Queue
     done: Done
     refused: Refused | None
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.25, 5.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(*_BACKOFF))
     timer: Timer | None = None
 
 
-class Declarer:
+class Declarer(ConnectionUser):
     """Remembers what exists for as long as the connection lives."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known: dict[str, None] = {}
-        self._wanted: deque[_Wish] = deque()
+        self._wanted: deque[_Declaration] = deque()
         self._channel: Any = None
         self._passive = False
-        """The first of `_wanted` was refused: does it exist all the same, otherwise than we would declare it?"""
+        """Whether the first of `_wanted` was refused, and is declared passively: it may exist with other arguments."""
         self._refusal = ""
         self._busy = False
         self._warned: set[str] = set()
         self._deadline: Timer | None = None
         self._gone: dict[str, float] = {}
         """Queues that were deleted, and until when (monotonic) they are not declared again."""
-        self._apart: set[_Wish] = set()
-        """Declarations that wait for their time, on this connection only."""
+        self._postponed: set[_Declaration] = set()
+        """Declarations that wait for a timer, on this connection only."""
         connection.add(self)
 
     def declare(self, queue: Queue, done: Done, refused: Refused | None = None) -> None:
@@ -75,17 +89,17 @@ class Declarer:
         if queue.name in self._known:
             done()
             return
-        wish = _Wish(queue, done, refused)
+        declaration = _Declaration(queue, done, refused)
         wait_s = self._gone.get(queue.name, 0.0) - time.monotonic()
         if wait_s > 0:
-            self._try_later(wish, wait_s)
+            self._try_later(declaration, wait_s)
             return
-        self._wanted.append(wish)
+        self._wanted.append(declaration)
         self._next()
 
     def forget(self, name: str, *, gone: bool = True) -> None:
-        """A queue that was known is to be declared again; where it is `gone` (a publish was returned, a consumer was
-        cancelled), not at once."""
+        """Declare a known queue again when it is needed next; not at once where it is `gone` (a publish was returned, a
+        consumer was cancelled)."""
         if gone and name in self._known:
             self._gone[name] = time.monotonic() + _GONE_S
         self._known.pop(name, None)
@@ -95,39 +109,30 @@ class Declarer:
         return name in self._known
 
     def delete(self, name: str, done: Done) -> None:
-        """Delete a queue of our own making; `done` once it is gone. Not called where the connection is lost."""
+        """Delete a queue that the caller made; `done` once it is gone. Not called where the connection is lost."""
         self.forget(name, gone=False)
         self._connection.pika.channel(
             on_open_callback=lambda channel: channel.queue_delete(name, callback=lambda _frame: done())
         )
 
-    # -- Room
+    # -- called by the connection
 
     def up(self) -> None:
-        """Called by the connection."""
+        """Declare what waits."""
         self._next()
 
     def down(self) -> None:
-        """Called by the connection: whoever waits declares anew when it is back."""
+        """Forget all."""
         self._end_deadline()
         self._channel = None
         self._passive = self._busy = False
-        for wish in self._apart:
-            assert wish.timer is not None
-            wish.timer.cancel()
-        self._apart.clear()
+        for declaration in self._postponed:
+            assert declaration.timer is not None
+            declaration.timer.cancel()
+        self._postponed.clear()
         self._gone.clear()
         self._known.clear()
         self._wanted.clear()
-
-    def outcomes(self) -> None:
-        """Nothing to do in a turn."""
-
-    def deliver(self) -> None:
-        """Nothing to do in a turn."""
-
-    def flush(self) -> None:
-        """Nothing to do in a turn."""
 
     # -- one after the other
 
@@ -175,7 +180,6 @@ class Declarer:
         self._next()
 
     def _refused(self, channel: Any, error: BaseException) -> None:
-        """406: it exists with other arguments; 403: we may not configure. Both are used as they are, if they exist."""
         if channel is not self._channel:
             return
         self._end_deadline()
@@ -184,43 +188,46 @@ class Declarer:
             return
         if not self._passive:
             self._refusal = describe(error)
-            if isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code in {403, 406}:
+            if isinstance(error, pika.exceptions.ChannelClosed) and error.reply_code in {
+                FORBIDDEN,
+                PRECONDITION_FAILED,
+            }:
                 self._passive = True
                 self._next()
                 return
         log.error("queue cannot be declared: queue=%s reason=%s", self._wanted[0].queue.name, self._refusal)
-        for wish in self._first_out():
-            if wish.refused is not None:
-                wish.refused(self._refusal)
+        for declaration in self._first_out():
+            if declaration.refused is not None:
+                declaration.refused(self._refusal)
             else:
-                self._try_later(wish, wish.backoff.next_s())
+                self._try_later(declaration, declaration.backoff.next_s())
         self._next()
 
     def _unanswered(self) -> None:
-        """A quorum queue without a leader: RabbitMQ says nothing, for ever. The others must not wait for it."""
+        """RabbitMQ never answers for a quorum queue without a leader."""
         name = self._wanted[0].queue.name
         log.error("broker does not answer for a queue: queue=%s; has it a leader? trying again", name)
         self._channel = self._deadline = None
         self._busy = False
-        for wish in self._first_out():
-            self._try_later(wish, wish.backoff.next_s())
+        for declaration in self._first_out():
+            self._try_later(declaration, declaration.backoff.next_s())
         self._next()
 
-    def _first_out(self) -> list[_Wish]:
-        """The first, and all for the same queue, wait no longer before the others."""
+    def _first_out(self) -> list[_Declaration]:
+        """Take out the first, and all others for the same queue."""
         name = self._wanted[0].queue.name
-        first = [wish for wish in self._wanted if wish.queue.name == name]
-        self._wanted = deque(wish for wish in self._wanted if wish.queue.name != name)
+        first = [declaration for declaration in self._wanted if declaration.queue.name == name]
+        self._wanted = deque(declaration for declaration in self._wanted if declaration.queue.name != name)
         self._passive = False
         return first
 
-    def _try_later(self, wish: _Wish, wait_s: float) -> None:
-        self._apart.add(wish)
-        wish.timer = self._connection.loop.call_later(wait_s, partial(self._again, wish))
+    def _try_later(self, declaration: _Declaration, wait_s: float) -> None:
+        self._postponed.add(declaration)
+        declaration.timer = self._connection.loop.call_later(wait_s, partial(self._again, declaration))
 
-    def _again(self, wish: _Wish) -> None:
-        self._apart.discard(wish)
-        self._wanted.append(wish)
+    def _again(self, declaration: _Declaration) -> None:
+        self._postponed.discard(declaration)
+        self._wanted.append(declaration)
         self._next()
 
     def _end_deadline(self) -> None:

@@ -1,6 +1,8 @@
-"""Deliveries in, publishes and their acks: nearly all frames of a busy connection, without an object for each frame.
+"""Reads deliveries and confirms, writes publishes: nearly all frames of a busy connection, without an object for each.
 
-It reads and writes what pika would (AMQP 0-9-1, 2.3 and 4.2), several times faster. What is unusual in any way (a
+The life of a delivery here: its method frame (consumer tag, delivery tag), its header frame (size of the body, flags,
+properties) and its body frames lie behind each other in the buffer; `read_delivery` returns one `Message`, and where it
+ends. It reads and writes the same bytes as pika (AMQP 0-9-1, 2.3 and 4.2), several times faster. Everything unusual (a
 message in more frames than have arrived, properties that are not text, a frame of another kind) it leaves to pika. It
 must never know what a connection does with a frame.
 """
@@ -19,12 +21,12 @@ from taskqueue.amqp.wire import text_table
 from taskqueue.protocol.properties import Headers, Properties
 
 FRAME = struct.Struct(">BHI")
-"""Type, channel, size: before each payload, behind which stands `_END`."""
+"""Type, channel and size, before each payload; `_END` stands behind it."""
 FRAMING = FRAME.size + 1
 """Bytes of a frame beside its payload."""
 _END = spec.FRAME_END
 _CONTENT = struct.Struct(">HHQH")
-"""Of a content header: class, weight, size of the body, flags of the properties."""
+"""A content header: class, weight, size of the body, flags of the properties."""
 _CONTENT_OUT = struct.Struct(">HHQ")
 _DELIVER, _ACK = (struct.pack(">I", method.INDEX) for method in (spec.Basic.Deliver, spec.Basic.Ack))
 _DELIVERY_TAG = struct.Struct(">QB")
@@ -123,18 +125,18 @@ def _name(consumer_tag: bytes) -> str:
 
 @lru_cache(256)
 def _plan(flags: int) -> tuple[tuple[int | None, int], ...]:
-    """What stands behind these flags: the place in `Properties` (None: not kept) and the kind of each."""
+    """The properties behind these flags: the place of each in `Properties` (None: not kept), and its kind."""
     return tuple((_KEPT.get(name), kind) for bit, (name, kind) in enumerate(_FIELDS) if flags & (1 << (15 - bit)))
 
 
 @lru_cache(256)
 def _common_text(encoded: bytes) -> str:
-    """What is the same in many messages: content types."""
+    """Text that is the same in many messages, such as content types."""
     return encoded.decode()
 
 
 def _properties(buffer: bytes, at: int, end: int, flags: int) -> Properties | None:
-    """The properties at `at`, which have to end at `end`; None where that is not so, or pika has to look at them."""
+    """The properties at `at`; None where they do not end at `end`, or only pika can read them."""
     if flags & 0b11 or buffer[end] != _END:  # more flags than there are properties
         return None
     values: list[Any] = [None] * len(_KEPT)
@@ -169,9 +171,9 @@ def _properties(buffer: bytes, at: int, end: int, flags: int) -> Properties | No
 def publish(channel: int, frame_max: int, routing_key: str, properties: Properties, body: bytes) -> bytes:
     """The frames of a mandatory, persistent publish to the default exchange.
 
-    Raises `ValueError`, `struct.error` or what pika's encoders raise for what AMQP cannot carry. Headers are never
-    split: the broker would end the connection for one frame above what it has said it takes, and have the message sent
-    again and again.
+    Raises `ValueError`, `struct.error` or what pika's encoders raise where AMQP cannot carry the message. A header
+    frame is never split, so one above `frame_max` is refused here: for it the broker would end each connection, again
+    and again.
     """
     encoded = _encoded(properties)
     size = sum(map(len, encoded)) + _CONTENT_OUT.size
@@ -217,7 +219,7 @@ _common_short = lru_cache(256)(_short)
 
 
 def _table(headers: Headers) -> bytes:
-    """A field table: text and small numbers here, all else by pika."""
+    """A field table: text and small numbers are encoded here, all else by pika."""
     pieces = [b""]
     for name, value in headers.items():
         pieces.append(_common_short(name))

@@ -1,7 +1,9 @@
-"""Looks at queues that exist, and purges and deletes them at an operator's word. It never makes one by looking.
+"""Looks at queues that exist, and purges and deletes them where an operator says so. It must never create a queue.
 
-One question at a time, on a channel of its own: the broker closes the channel on which it is asked about a queue that
-does not exist.
+1. `counts("worker_x", answered, failed)`: the question waits while another has no answer, then a channel is opened.
+2. The broker answers: `answered(Counts(12, 3))`, and the next question is asked on the same channel.
+3. There is no such queue: the broker closes the channel. `answered(None)`; the next question opens another.
+4. No answer within 10 s, no permission, or no connection any more: `failed(error)`.
 """
 
 from __future__ import annotations
@@ -16,22 +18,23 @@ from typing import Any, NamedTuple
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
-from taskqueue.amqp.wire import describe
+from taskqueue.amqp.reasons import NOT_FOUND, describe
+from taskqueue.amqp.user import ConnectionUser
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.queues import Queue
 
 _ANSWER_S = 10.0
-"""Longer than any election takes: a quorum queue without a leader has no answer, for ever."""
+"""Seconds to wait for an answer, longer than an election takes: a quorum queue without a leader never answers."""
 _STAT_S = 0.2
-"""RabbitMQ gives a quorum queue 250 ms to be counted, and then says that it has no messages and no consumers (3.10 to
-4.3, rabbit_quorum_queue:stat): of a queue that is busy, nought in a fifth of a second or more is no answer."""
+"""Seconds; counts of (0, 0) that took this long are no answer, and asked for again. RabbitMQ gives a quorum queue 250
+ms to be counted, and then reports that it is empty and has no consumers (3.10 to 4.3, rabbit_quorum_queue:stat)."""
 _AGAIN_S = 0.1
-NOT_FOUND = 404
+"""Seconds before a queue that is too busy to be counted is asked again."""
 
 
 class Counts(NamedTuple):
-    """What AMQP tells of a queue: messages that nobody has taken, and consumers."""
+    """Messages of a queue that no consumer has taken, and its consumers (AMQP 0-9-1, queue.declare-ok)."""
 
     ready: int
     consumers: int
@@ -45,13 +48,13 @@ Failed = Callable[[TaskqueueError], None]
 class _Question:
     queue: str
     ask: Callable[[Any, Callable[[Any], None]], object]
-    """Sends it on a channel, and says what is to be called with the broker's frame."""
+    """Sends it on a channel (the first argument); the second is called with the broker's frame."""
     read: Callable[[Any], Any]
     answered: Answered
     failed: Failed
 
 
-class Inspector:
+class Inspector(ConnectionUser):
     """Each question is answered once: by `answered(value)`, None where there is no such queue, or by `failed(error)`.
 
     Questions without an answer when the connection is lost have failed with `BrokerUnavailable`.
@@ -66,7 +69,7 @@ class Inspector:
         connection.add(self)
 
     def counts(self, queue: str, answered: Callable[[Counts | None], None], failed: Failed) -> None:
-        """How much is in `queue`, and how many consume it. A busy queue is asked again until it says."""
+        """Messages and consumers of `queue`. A busy queue is asked again until it answers."""
         loop = self._connection.loop
         until = time.monotonic() + _ANSWER_S
         asked = 0.0
@@ -91,7 +94,7 @@ class Inspector:
         ask()
 
     def declare(self, queue: Queue, answered: Answered, failed: Failed) -> None:
-        """Declare `queue`, which the caller knows to exist: nothing is made, and a refusal says in what it differs."""
+        """Declare `queue`, which the caller knows to exist: nothing is created, and a refusal names the difference."""
         self._ask(
             queue.name,
             lambda channel, done: channel.queue_declare(
@@ -103,7 +106,7 @@ class Inspector:
         )
 
     def purge(self, queue: str, answered: Callable[[int | None], None], failed: Failed) -> None:
-        """Remove all that is ready in `queue`; how many messages that were."""
+        """Remove all messages of `queue` that no consumer has taken; `answered` gets their number."""
         self._ask(
             queue,
             lambda channel, done: channel.queue_purge(queue, callback=done),
@@ -113,7 +116,7 @@ class Inspector:
         )
 
     def delete(self, queue: str, answered: Callable[[int | None], None], failed: Failed) -> None:
-        """Delete `queue` with all that is in it; how many messages went with it."""
+        """Delete `queue` with all its messages; `answered` gets their number."""
         self._ask(
             queue,
             lambda channel, done: channel.queue_delete(queue, callback=done),
@@ -122,28 +125,19 @@ class Inspector:
             failed,
         )
 
-    # -- Room
+    # -- called by the connection
 
     def up(self) -> None:
-        """Called by the connection."""
+        """Ask what waits."""
         self._next()
 
     def down(self) -> None:
-        """Called by the connection."""
+        """Questions without an answer have failed."""
         self._end_deadline()
         self._channel, self._busy = None, False
         questions, self._questions = self._questions, deque()
         for question in questions:
             question.failed(BrokerUnavailable(f"{self._connection.host}: connection lost"))
-
-    def outcomes(self) -> None:
-        """Nothing to do in a turn."""
-
-    def deliver(self) -> None:
-        """Nothing to do in a turn."""
-
-    def flush(self) -> None:
-        """Nothing to do in a turn."""
 
     # -- one after the other
 
@@ -191,7 +185,7 @@ class Inspector:
         self._next()
 
     def _unanswered(self) -> None:
-        self._channel = None  # it is closed with the connection: to ask on it would wait for the same leader
+        self._channel = None  # it waits for the same leader, and is closed with the connection
         question = self._first_out()
         host = self._connection.host
         question.failed(BrokerUnavailable(f"{host}: no answer for queue {question.queue}; has it a leader?"))

@@ -1,31 +1,37 @@
-"""Publishes on a channel of its own, persistent, mandatory and confirmed; says of each message what became of it.
+"""Publishes on a channel of its own, persistent, mandatory and confirmed, and reports what became of each message.
 
-The first message for a queue goes alone: a quorum queue without a leader makes the channel wait for it (RabbitMQ 3.10:
-five seconds, then a nack; of what else was sent on that channel meanwhile, nobody knows). Others are sent when it has
-its answer. Where that does not come, or is a no, another channel is tried, and the queue rests for a while; the old
-channel is closed when all that was sent on it is answered, so that nothing is published twice.
+The life of a message to `worker_x`:
 
-Where the broker closes the channel for one message it does not say for which: all that had no answer are sent one at a
-time, until the one is found that it refuses. What was not confirmed when the connection was lost is reported as lost:
-its owner knows whether it still matters.
+1. `publish("worker_x", properties, body, done)`. The first for a queue on a channel goes alone: a quorum queue without
+   a leader makes the channel wait for it (RabbitMQ 3.10: five seconds, then a nack), with all else that is sent on it.
+2. The broker confirms it: all that waits for `worker_x` is sent, and what comes later is sent at once.
+3. In the next turn `done(Published.CONFIRMED)` is called, or UNROUTABLE where there is no such queue.
+
+Where it goes otherwise:
+
+- No answer within a second: another channel is opened. The old one is closed when all that was sent on it has its
+  answer, so that nothing is published twice; after 30 s its messages are published again.
+- A nack (the queue is full): the queue is tried again after a while.
+- The broker closes the channel for one message: the one is searched for (see `waiting`), and gets REFUSED.
+- The broker closes the channel because we may not publish: tried again for ever, until an operator grants it.
+- The connection is lost: LOST. The owner decides whether it publishes again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import pika.exceptions
 
+from taskqueue.amqp.confirm_channel import ConfirmChannel, Message, Published
 from taskqueue.amqp.connection import Connection
 from taskqueue.amqp.patience import patience_s
-from taskqueue.amqp.wire import describe
+from taskqueue.amqp.reasons import FORBIDDEN, describe
+from taskqueue.amqp.user import ConnectionUser
+from taskqueue.amqp.waiting import Waiting
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.properties import Properties
@@ -33,108 +39,40 @@ from taskqueue.protocol.properties import Properties
 log = logging.getLogger(__name__)
 
 _BACKOFF = (0.05, 5.0)
-"""First and longest wait for another channel, and for a queue that nacks, in seconds."""
+"""Seconds, first and longest wait before another channel is opened, and before a queue that nacks is tried again."""
 _ANSWERS_S = 30.0
-"""What a channel that is no longer used has not answered after so long is published again: at least once."""
-_MOST_PROVEN = 1000
-"""Queues remembered to answer: reply queues come and go."""
-_FORBIDDEN = 403
-"""Of a whole channel, not of a message: no permission to publish. It is given back when a person has seen to it."""
+"""Seconds that a retired channel has to answer; then its messages are published again: at least once."""
 
 
-class Published(Enum):
-    """What became of a message."""
-
-    CONFIRMED = "confirmed"
-    UNROUTABLE = "unroutable"
-    """No such queue: the broker gave it back."""
-    LOST = "lost"
-    """The connection ended before the broker answered: it may be in the queue or not."""
-    REFUSED = "refused"
-    """The broker closes the channel for it (a body over its `max_message_size`), or AMQP cannot carry it. It is in no
-    queue, and would be in none however often it were published; `Publisher.refusal` says why."""
-
-
-@dataclass(eq=False, slots=True)
-class _Message:
-    routing_key: str
-    properties: Properties
-    body: bytes
-    done: Callable[[Published], None]
-
-
-class _Lane:
-    """A channel, and what was sent on it and has no answer."""
-
-    def __init__(self, channel: Any) -> None:
-        self.channel = channel
-        self.pending: dict[int, _Message] = {}
-        self.proven: set[str] = set()
-        """Queues that have answered on it."""
-        self.asked: set[str] = set()
-        """Queues whose first message has no answer yet."""
-        self._tag = 0
-        self._returned: Counter[tuple[str, str | None]] = Counter()
-        """Messages that came back and are not confirmed yet; clients may give many the same `message_id`."""
-
-    def send(self, message: _Message) -> None:
-        """Publish; raises what `frames.publish` and pika raise for what AMQP cannot carry."""
-        channel = self.channel
-        channel.connection.publish(channel, message.routing_key, message.properties, message.body)
-        self._tag += 1  # behind it: what cannot be encoded was not sent, and not counted by the broker
-        self.pending[self._tag] = message
-
-    def on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        """The broker gave a message back; its ack follows."""
-        self._returned[method.routing_key, properties.message_id] += 1
-
-    def answered(self, tag: int, multiple: bool) -> list[_Message]:
-        """The messages that an ack or nack is for: pending no more."""
-        tags = list(takewhile(tag.__ge__, self.pending)) if multiple else [tag]
-        return [message for each in tags if (message := self.pending.pop(each, None)) is not None]
-
-    def outcome(self, message: _Message) -> Published:
-        """What an ack of `message` means."""
-        if self._returned:
-            key = (message.routing_key, message.properties.message_id)
-            if self._returned[key]:
-                self._returned[key] -= 1
-                self._returned = +self._returned  # without those at 0
-                return Published.UNROUTABLE
-        return Published.CONFIRMED
-
-
-class Publisher:
+class Publisher(ConnectionUser):
     """Publishes to the default exchange."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lane: _Lane | None = None
+        self._channel: ConfirmChannel | None = None
         self._opening: Any = None
-        self._old: list[_Lane] = []
-        """Lanes on which nothing is sent any more, with answers to come."""
-        self._held: dict[str, deque[_Message]] = {}
-        """By queue: what waits for a channel, for the queue's first answer on it, or for the queue to rest."""
-        self._suspects: dict[_Message, None] = {}
-        """Of what is held: for one of them the broker closed the channel. Sent one at a time, before all others."""
+        self._retired: list[ConfirmChannel] = []
+        """Channels on which nothing is sent any more, with answers to come."""
+        self._waiting = Waiting()
+        """Messages that wait for a channel, for their queue's first answer on it, or for the end of its backoff."""
         self._nacks: dict[str, Backoff] = {}
-        self._resting: set[str] = set()
-        """Queues that have nacked, and are not asked again for a while."""
-        self._answered: list[tuple[_Message, Published, str]] = []
+        self._backing_off: set[str] = set()
+        """Queues that have nacked, and are not tried again for a while."""
+        self._answered: list[tuple[Message, Published, str]] = []
         self.refusal = ""
-        """While `done` is told REFUSED: why."""
+        """Why, while `done(Published.REFUSED)` is called."""
         self.forbidden = ""
-        """We may not publish, in the broker's words; "" once it has taken something. It is tried again for ever."""
+        """Why we may not publish, in the broker's words; "" once it has taken something."""
         self._backoff = Backoff(*_BACKOFF)
-        self._silent = 0
-        """So many channels, one after the other, had no answer of a queue."""
+        self._unanswered_channels = 0
+        """How many channels, one after the other, a queue has not answered on."""
         self._retry: Timer | None = None
         connection.add(self)
 
     @property
     def ready(self) -> bool:
         """Whether there is a channel to publish on."""
-        return self._lane is not None
+        return self._channel is not None
 
     @property
     def unconfirmed(self) -> int:
@@ -146,235 +84,218 @@ class Publisher:
 
         `properties.message_id` must be set: a message that the broker returns is known by it.
         """
-        message = _Message(routing_key, properties, body, done)
-        lane = self._lane
-        if lane is not None and routing_key in lane.proven and not self._suspects:
-            self._send(lane, message)
+        message = Message(routing_key, properties, body, done)
+        channel = self._channel
+        if channel is not None and routing_key in channel.answering and not self._waiting.maybe_refused:
+            self._send(channel, message)
         elif self._connection.is_up:
-            self._held.setdefault(routing_key, deque()).append(message)
-            self._send_held(routing_key)
+            self._waiting.append(message)
+            self._send_waiting(routing_key)
         else:
             self._answered.append((message, Published.LOST, ""))
 
-    # -- Room
+    # -- called by the connection
 
     def up(self) -> None:
-        """Called by the connection."""
+        """Open a channel."""
         self._open()
 
     def down(self) -> None:
-        """Called by the connection: all without an answer is lost."""
+        """Report all messages without an answer as lost."""
         self._answered.extend((message, Published.LOST, "") for message in self._unanswered())
-        self._lane = self._opening = None
-        self._old.clear()
-        self._held.clear()
-        self._suspects.clear()
-        self._resting.clear()
-        self._silent = 0
+        for channel in self._channels():
+            channel.pending.clear()  # an answer may still come while the connection closes
+        self._channel = self._opening = None
+        self._retired.clear()
+        self._waiting.clear()
+        self._backing_off.clear()
+        self._unanswered_channels = 0
         if self._retry is not None:
             self._retry.cancel()
 
     def outcomes(self) -> None:
-        """Called by the connection in every turn: tell owners what became of their messages."""
+        """Report to owners what became of their messages."""
         while self._answered:
-            answered, self._answered = self._answered, []
-            for message, published, self.refusal in answered:
-                message.done(published)
-
-    def deliver(self) -> None:
-        """Nothing to do."""
-
-    def flush(self) -> None:
-        """Nothing to do: the connection writes."""
+            answered, self._answered = iter(self._answered), []
+            try:
+                for message, published, self.refusal in answered:
+                    message.done(published)
+            finally:
+                self._answered[:0] = answered  # those behind one whose `done` raised
 
     # -- channels
 
-    def _lanes(self) -> list[_Lane]:
-        return self._old if self._lane is None else [*self._old, self._lane]
+    def _channels(self) -> list[ConfirmChannel]:
+        return self._retired if self._channel is None else [*self._retired, self._channel]
 
-    def _unanswered(self) -> list[_Message]:
-        sent = [message for lane in self._lanes() for message in lane.pending.values()]
-        return [*sent, *(message for held in self._held.values() for message in held)]
+    def _unanswered(self) -> list[Message]:
+        return [*(message for channel in self._channels() for message in channel.pending.values()), *self._waiting]
 
     def _open(self) -> None:
         if self._connection.is_up and self._connection.pika.is_open:
             self._opening = self._connection.pika.channel(on_open_callback=self._opened)
             self._opening.add_on_close_callback(self._closed)
 
-    def _opened(self, channel: Any) -> None:
-        lane = _Lane(channel)
-        channel.add_on_return_callback(lane.on_return)
-        channel.confirm_delivery(partial(self._on_confirm, lane), callback=lambda _frame: self._confirming(lane))
+    def _opened(self, pika_channel: Any) -> None:
+        channel = ConfirmChannel(pika_channel)
+        pika_channel.add_on_return_callback(channel.on_return)
+        pika_channel.confirm_delivery(partial(self._on_confirm, channel), callback=lambda _: self._confirming(channel))
 
-    def _confirming(self, lane: _Lane) -> None:
-        self._lane, self._opening = lane, None
-        self._connection.pika.acks[lane.channel.channel_number] = partial(self._on_ack, lane)
-        self._send_all_held()
+    def _confirming(self, channel: ConfirmChannel) -> None:
+        self._channel, self._opening = channel, None
+        self._connection.pika.acks[channel.channel.channel_number] = partial(self._on_ack, channel)
+        self._send_all_waiting()
 
-    def _closed(self, channel: Any, error: BaseException) -> None:
+    def _closed(self, pika_channel: Any, error: BaseException) -> None:
         """By the broker, by us, or with the connection."""
-        lane = next((lane for lane in self._lanes() if lane.channel is channel), None)
-        if lane is None and channel is not self._opening:
+        channel = next((each for each in self._channels() if each.channel is pika_channel), None)
+        if channel is None and pika_channel is not self._opening:
             return
-        unanswered = list(lane.pending.values()) if lane is not None else []
+        unanswered = list(channel.pending.values()) if channel is not None else []
         found = False
-        if not isinstance(error, pika.exceptions.ChannelClosedByBroker):
-            pass
-        elif error.reply_code == _FORBIDDEN:
-            self.forbidden = describe(error)
-        else:
-            if found := len(unanswered) == 1:
+        if isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            if error.reply_code == FORBIDDEN:  # concerns all messages
+                self.forbidden = describe(error)
+            elif found := len(unanswered) == 1:
                 self._answer(unanswered.pop(), Published.REFUSED, describe(error))
-            self._suspects |= dict.fromkeys(unanswered)
+            else:
+                self._waiting.maybe_refused |= dict.fromkeys(unanswered)
         if self._connection.pika.is_open:
             log.warning("publishing channel closed: reason=%s; opening another", describe(error))
-        if lane in self._old:
-            self._old.remove(lane)
+        if channel in self._retired:
+            self._retired.remove(channel)
         else:
-            self._lane = self._opening = None
+            self._channel = self._opening = None
             wait_s = 0.0 if found else self._backoff.next_s()
             self._retry = self._connection.loop.call_later(wait_s, self._open)
-        self._hold(unanswered)
+        self._send_again(unanswered)
 
-    def _retire(self, lane: _Lane) -> None:
-        """Send nothing more on `lane`; open another."""
-        self._lane = None
-        self._old.append(lane)
-        for message in lane.pending.values():  # where the broker closes it for one, this one is alone there
-            self._suspects.pop(message, None)
-        self._connection.loop.call_later(_ANSWERS_S, partial(self._give_up, lane))
+    def _retire(self, channel: ConfirmChannel) -> None:
+        """Send nothing more on `channel`; open another."""
+        self._channel = None
+        self._retired.append(channel)
+        for message in channel.pending.values():  # where the broker closes it for one, this one is alone there
+            self._waiting.maybe_refused.pop(message, None)
+        self._connection.loop.call_later(_ANSWERS_S, partial(self._give_up, channel))
         self._open()
 
-    def _end_if_answered(self, lane: _Lane) -> None:
-        if lane in self._old and not lane.pending:
-            self._old.remove(lane)
-            if lane.channel.is_open:
-                lane.channel.close()
+    def _close_if_answered(self, channel: ConfirmChannel) -> None:
+        if channel in self._retired and not channel.pending:
+            self._retired.remove(channel)
+            if channel.channel.is_open:
+                channel.channel.close()
 
-    def _give_up(self, lane: _Lane) -> None:
-        if lane in self._old:
-            unanswered = list(lane.pending.values())
-            lane.pending.clear()
-            self._end_if_answered(lane)
-            self._hold(unanswered)
+    def _give_up(self, channel: ConfirmChannel) -> None:
+        if channel in self._retired:
+            unanswered = list(channel.pending.values())
+            channel.pending.clear()
+            self._close_if_answered(channel)
+            self._send_again(unanswered)
 
-    # -- what waits
+    # -- sending
 
-    def _hold(self, messages: Sequence[_Message]) -> None:
-        """Publish these, before others, once their queues answer."""
-        for message in reversed(messages):
-            self._held.setdefault(message.routing_key, deque()).appendleft(message)
-        self._send_all_held()
+    def _send_again(self, messages: Sequence[Message]) -> None:
+        """Send these, before others, once their queues answer."""
+        self._waiting.put_first(messages)
+        self._send_all_waiting()
 
-    def _send_all_held(self) -> None:
-        for routing_key in list(self._held):
-            self._send_held(routing_key)
+    def _send_all_waiting(self) -> None:
+        for routing_key in list(self._waiting.lines):
+            self._send_waiting(routing_key)
 
-    def _send_held(self, routing_key: str) -> None:
-        lane, held = self._lane, self._held.get(routing_key)
-        if lane is None or not held or not self._connection.pika.is_open:
+    def _send_waiting(self, routing_key: str) -> None:
+        channel, waiting = self._channel, self._waiting
+        if channel is None or routing_key not in waiting.lines or not self._connection.pika.is_open:
             return
-        if self._suspects:
-            self._send_suspect(lane)
-        elif routing_key in lane.proven:
-            del self._held[routing_key]
-            for message in held:
-                self._send(lane, message)
-        elif routing_key not in lane.asked and routing_key not in self._resting:
-            self._ask(lane, held.popleft())
+        if waiting.maybe_refused:
+            if not channel.pending:
+                self._probe(channel, waiting.take_maybe_refused())
+        elif routing_key in channel.answering:
+            for message in waiting.take_all(routing_key):
+                self._send(channel, message)
+        elif routing_key not in channel.probing and routing_key not in self._backing_off:
+            self._probe(channel, waiting.take(routing_key))
 
-    def _send_suspect(self, lane: _Lane) -> None:
-        if not lane.pending:
-            message = next(iter(self._suspects))
-            self._held[message.routing_key].remove(message)
-            self._ask(lane, message)
-
-    def _ask(self, lane: _Lane, message: _Message) -> None:
+    def _probe(self, channel: ConfirmChannel, message: Message) -> None:
         """Send one message to a queue that may have no leader."""
-        if not self._held[message.routing_key]:
-            del self._held[message.routing_key]
-        lane.asked.add(message.routing_key)
-        self._expect(lane, message.routing_key)
-        self._send(lane, message)
+        channel.probing.add(message.routing_key)
+        self._expect_answer(channel, message.routing_key)
+        self._send(channel, message)
 
-    def _send(self, lane: _Lane, message: _Message) -> None:
+    def _send(self, channel: ConfirmChannel, message: Message) -> None:
         try:
-            lane.send(message)
+            channel.send(message)
         except Exception as error:  # of pika's encoders, or of ours: nothing was sent
             self._answer(message, Published.REFUSED, f"{type(error).__name__}: {error}"[:200])
-            lane.asked.discard(message.routing_key)
-            # No packet will come for it: have the next turn at once.
-            self._connection.loop.call_soon(self._send_all_held)
+            channel.probing.discard(message.routing_key)
+            self._connection.loop.call_soon(self._send_all_waiting)  # no packet will come for it: turn at once
 
-    def _expect(self, lane: _Lane, routing_key: str) -> None:
-        self._connection.loop.call_later(patience_s(self._silent), partial(self._check, lane, routing_key))
+    def _expect_answer(self, channel: ConfirmChannel, routing_key: str) -> None:
+        check = partial(self._check_answer, channel, routing_key)
+        self._connection.loop.call_later(patience_s(self._unanswered_channels), check)
 
-    def _check(self, lane: _Lane, routing_key: str) -> None:
-        if lane is not self._lane or routing_key not in lane.asked:
+    def _check_answer(self, channel: ConfirmChannel, routing_key: str) -> None:
+        if channel is not self._channel or routing_key not in channel.probing:
             return
         if self._connection.blocked:
-            self._expect(lane, routing_key)
+            self._expect_answer(channel, routing_key)
             return
         log.warning("broker does not answer a publish: queue=%s; has it a leader? trying another channel", routing_key)
-        self._silent += 1
-        self._retire(lane)
+        self._unanswered_channels += 1
+        self._retire(channel)
 
     # -- answers
 
-    def _answer(self, message: _Message, published: Published, why: str = "") -> None:
-        self._suspects.pop(message, None)
+    def _answer(self, message: Message, published: Published, why: str = "") -> None:
+        self._waiting.maybe_refused.pop(message, None)
         self._answered.append((message, published, why))
 
-    def _on_confirm(self, lane: _Lane, frame: Any) -> None:
-        """Called by pika."""
+    def _on_confirm(self, channel: ConfirmChannel, frame: Any) -> None:
         method = frame.method
         if method.NAME == "Basic.Nack":
-            self._on_nack(lane, lane.answered(method.delivery_tag, method.multiple))
-            self._go_on(lane)
+            self._on_nack(channel, channel.answered(method.delivery_tag, method.multiple))
+            self._go_on(channel)
         else:
-            self._on_ack(lane, method.delivery_tag, method.multiple)
+            self._on_ack(channel, method.delivery_tag, method.multiple)
 
-    def _on_ack(self, lane: _Lane, tag: int, multiple: bool) -> None:
-        messages = lane.answered(tag, multiple)
+    def _on_ack(self, channel: ConfirmChannel, tag: int, multiple: bool) -> None:
+        messages = channel.answered(tag, multiple)
         self._backoff.reset()
         self.forbidden = ""
         for message in messages:
-            self._answer(message, lane.outcome(message))
-        if lane.asked:
-            self._prove(lane, lane.asked.intersection(message.routing_key for message in messages))
-        self._go_on(lane)
+            self._answer(message, channel.outcome(message))
+        if channel.probing:
+            self._found_answering(channel, channel.probing.intersection(message.routing_key for message in messages))
+        self._go_on(channel)
 
-    def _go_on(self, lane: _Lane) -> None:
+    def _go_on(self, channel: ConfirmChannel) -> None:
         """Something was answered."""
-        if lane is not self._lane:
-            self._end_if_answered(lane)
-        elif self._held and not lane.pending:  # the next suspect, or all that had to wait for the last one
-            self._send_all_held()
+        if channel is not self._channel:
+            self._close_if_answered(channel)
+        elif self._waiting.lines and not channel.pending:  # the next of a search, or all that had to wait for its end
+            self._send_all_waiting()
 
-    def _on_nack(self, lane: _Lane, messages: list[_Message]) -> None:
+    def _on_nack(self, channel: ConfirmChannel, messages: list[Message]) -> None:
         routing_keys = {message.routing_key for message in messages}
-        for routing_key in routing_keys - self._resting:
+        for routing_key in routing_keys - self._backing_off:
             wait_s = self._nacks.setdefault(routing_key, Backoff(*_BACKOFF)).next_s()
             log.warning("broker did not take a message: queue=%s; trying again", routing_key)
-            self._resting.add(routing_key)
-            self._connection.loop.call_later(wait_s, partial(self._rested, routing_key))
+            self._backing_off.add(routing_key)
+            self._connection.loop.call_later(wait_s, partial(self._end_backoff, routing_key))
         for message in messages:
-            self._suspects.pop(message, None)
-        if lane is self._lane:
-            self._retire(lane)
-        self._hold(messages)
+            self._waiting.maybe_refused.pop(message, None)
+        if channel is self._channel:
+            self._retire(channel)
+        self._send_again(messages)
 
-    def _rested(self, routing_key: str) -> None:
-        self._resting.discard(routing_key)
-        self._send_held(routing_key)
+    def _end_backoff(self, routing_key: str) -> None:
+        self._backing_off.discard(routing_key)
+        self._send_waiting(routing_key)
 
-    def _prove(self, lane: _Lane, routing_keys: set[str]) -> None:
-        """These queues have answered on `lane`."""
-        if len(lane.proven) > _MOST_PROVEN:
-            lane.proven.clear()
-        lane.asked -= routing_keys
-        lane.proven |= routing_keys
+    def _found_answering(self, channel: ConfirmChannel, routing_keys: set[str]) -> None:
+        """These queues have answered on `channel`."""
+        channel.found_answering(routing_keys)
         for routing_key in routing_keys:
-            self._silent = 0
+            self._unanswered_channels = 0
             self._nacks.pop(routing_key, None)
-            self._send_held(routing_key)
+            self._send_waiting(routing_key)

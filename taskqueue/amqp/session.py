@@ -1,6 +1,13 @@
-"""A conversation with the broker for whoever waits for its answers: each call returns with one, or raises.
+"""A blocking conversation with the broker, for programs that do one thing after another: client and operator's command.
 
-Programs that have nothing else to do turn the loop here, and nowhere else. It must never know what a message means.
+1. `session.open()` turns the loop until there is a channel to publish on, or raises.
+2. `outbox.publish(queue, properties, body, confirmed)` declares the queue, sends, and returns while at most 1,000
+   messages have no confirm. What was lost with a connection is published again.
+3. `outbox.settle()` waits until all are confirmed; `confirmed()` was called for each, in order.
+4. `session.close()`.
+
+An error that a callback raises comes out of the call that waits. The loop is turned here, and nowhere else in such a
+program. It must never know what a message means.
 """
 
 from __future__ import annotations
@@ -19,8 +26,9 @@ from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 
 _CLOSE_S = 5.0
+"""Seconds to wait for the broker at the end, at most: everything is confirmed by then, so there is nothing to lose."""
 _WINDOW = 1000
-"""Messages of an `Outbox` under way at a time without a confirm."""
+"""Messages of an `Outbox` without a confirm at a time; above it `publish` waits."""
 
 
 def _nothing() -> None:
@@ -40,16 +48,18 @@ class Session:
         self.amqp = amqp
         self.timeout_s = timeout_s
         self.loop = Loop()
-        self.connection = Connection(self.loop, amqp, name)
-        self._fact: Callable[[], object] = lambda: False
-        self.loop.before_wait(self._wait_no_more)  # behind the connection's own hook
+        self._faults: list[Exception] = []
+        """Errors that callbacks raised, and no call has raised yet."""
+        self.connection = Connection(self.loop, amqp, name, on_fault=self._faults.append)
+        self._condition: Callable[[], object] = lambda: False
+        self.loop.before_wait(self._wake_if_true)  # behind the connection's own hook
         self.declarer = Declarer(self.connection)
         self.publisher = Publisher(self.connection)
         self._safe_point = safe_point
         self._open = False
 
     def open(self, *, patient: bool = True) -> None:
-        """Connect, where that has not been done; not `patient`: give up when every host was tried once."""
+        """Connect, where that has not been done. Where not `patient`, give up when every host was tried once."""
         if not self._open:
             self._open = True
             self.connection.start()
@@ -75,15 +85,22 @@ class Session:
         return self._open
 
     def deadline(self) -> float:
-        """When the broker's time is up, for a wait that begins now."""
+        """The time (monotonic) at which a wait that begins now ends."""
         return time.monotonic() + self.timeout_s
 
-    def wait(self, fact: Callable[[], object], deadline: float | None) -> bool:
-        """Turn the loop until `fact()`; False at the deadline. A broker that says no raises `BrokerRefused`."""
-        self._fact = fact
+    def wait(self, condition: Callable[[], object], deadline: float | None) -> bool:
+        """Turn the loop until `condition()`; False at the deadline.
+
+        Raises `BrokerRefused` where the broker refuses us, and what a callback has raised.
+        """
+        self._condition = condition
         while True:
+            if self._faults:
+                error = self._faults[0]
+                self._faults.clear()
+                raise error
             self._safe_point()
-            if fact():
+            if condition():
                 return True
             if self.connection.refused:
                 raise BrokerRefused(f"{self.connection.host}: {self.connection.trouble}")
@@ -92,19 +109,20 @@ class Session:
                 return False
             self.loop.turn(left_s)
 
-    def _wait_no_more(self) -> None:
-        """A fact that has come true in this turn's hooks is not to wait for the next packet."""
-        if self._fact():
+    def _wake_if_true(self) -> None:
+        """End the turn at once where the awaited condition became true in its hooks, or one of them raised."""
+        if self._faults or self._condition():
             self.loop.call_soon(_nothing)
 
     def unavailable(self) -> None:
-        """Raise `BrokerUnavailable`, saying why."""
+        """Raise `BrokerUnavailable` with the reason."""
         connection = self.connection
         why = "it takes no messages (memory or disk alarm)" if connection.blocked else connection.trouble or "no answer"
         raise BrokerUnavailable(f"{connection.host}: {why} for {self.timeout_s:g} s")
 
     def have(self, queue: Queue, deadline: float) -> None:
-        """Declare `queue`; returns when it exists. Raises `BrokerRefused` where it does not, and may not be made."""
+        """Declare `queue`; returns when it exists. Raises `BrokerRefused` where it does not exist and may not be
+        made."""
         done: list[bool] = []
         refused: list[str] = []
         while not done:
@@ -118,7 +136,7 @@ class Session:
                 raise BrokerRefused(f"{self.connection.host}: queue {queue.name}: {refused[0]}")
 
     def delete(self, name: str) -> None:
-        """Delete a queue of our own making, if the connection is up."""
+        """Delete a queue that this program made, if the connection is up."""
         done: list[bool] = []
         if self.connection.is_up:
             self.declarer.delete(name, lambda: done.append(True))
@@ -136,7 +154,7 @@ class _Sent:
 
 
 class Outbox:
-    """Publishes many messages, many at a time, in flat memory; what was lost with a connection is published again.
+    """Publishes many messages, many at a time, in flat memory; those lost with a connection are published again.
 
     `confirmed()` is called for each message, in the order of publishing, once the broker has it.
     """

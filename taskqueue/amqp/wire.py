@@ -1,4 +1,8 @@
-"""Between pika's types and ours: properties, deliveries, and why a connection ended. Never does I/O."""
+"""Conversions between pika's types and taskqueue's: properties and deliveries. It must never do I/O.
+
+Example: a client in another language sends a header that is nested 200 deep. The `Delivery` has all other properties,
+no headers, and the `fault` "headers: nested deeper than 100 levels; lost": it can only become a dead letter.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,14 @@ import struct
 from typing import Any, NamedTuple, Protocol
 
 import pika
-import pika.exceptions
 import pika.frame
 from pika import spec
-from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 
 NESTING_LIMIT = 100
-"""Tables and lists in a header within each other: what is nested deeper than Python can go would end the daemon."""
+"""Levels of tables and lists in a header: one that is nested deeper than Python can recurse would end the daemon."""
 
 
 class Source(Protocol):
@@ -28,7 +30,7 @@ class Source(Protocol):
 
 
 class Delivery(NamedTuple):
-    """One delivery of a message; `epoch` tells the channel it came on, so that a stale one is never acked."""
+    """One delivery of a message. `epoch` numbers the consumer's channels, so that a stale delivery is never acked."""
 
     source: Source
     tag: int
@@ -37,15 +39,16 @@ class Delivery(NamedTuple):
     body: bytes
     redelivered: bool
     fault: str = ""
-    """What of its properties cannot be read, or could not be sent on, and is missing here: it can only be buried."""
+    """The properties that cannot be read, or could not be sent on, and are missing here; "" where there are none. A
+    delivery with a fault can only become a dead letter."""
 
     @property
     def held(self) -> bool:
-        """Whether it can still be settled; if not, the broker has it back."""
+        """Whether it can still be settled; otherwise the broker delivers it again."""
         return self.source.holds(self)
 
     def settle(self) -> bool:
-        """Ack it in this turn; False where it is not held any more."""
+        """Ack it at the end of this turn; False where it is not held any more."""
         return self.source.settle(self)
 
 
@@ -54,7 +57,7 @@ class Undecodable(pika.BasicProperties):  # type: ignore[misc]
 
 
 class _Uncarried(ValueError):
-    """Part of a message's properties that came and cannot be sent on."""
+    """A property was received that cannot be sent on."""
 
 
 def header_frame(buffer: bytes) -> tuple[int, Any] | None:
@@ -89,7 +92,7 @@ def to_pika(properties: Properties) -> Any:
 
 
 def from_pika(properties: Any) -> tuple[Properties, str]:
-    """Our properties of a message that was delivered, which can all be sent on; and its `Delivery.fault`."""
+    """The properties of a delivered message that can be sent on, and its `Delivery.fault`."""
     if isinstance(properties, Undecodable):
         return Properties(), "properties that cannot be decoded; they are lost"
     try:
@@ -111,7 +114,7 @@ def from_pika(properties: Any) -> tuple[Properties, str]:
 
 
 def _rest(properties: Any) -> tuple[Properties, str]:
-    """`from_pika` one by one: all that can be sent on, and what cannot."""
+    """As `from_pika`, property by property."""
     kept: dict[str, Any] = {}
     faults = []
     for name in Properties._fields:
@@ -124,7 +127,7 @@ def _rest(properties: Any) -> tuple[Properties, str]:
 
 
 def _text(value: Any) -> Any:
-    """pika gives `bytes` for what is not UTF-8; AMQP says that these are text, and so do all who read them."""
+    """`value` as text where pika gives `bytes`, because it is not UTF-8; AMQP 0-9-1 says that it is text."""
     if not isinstance(value, bytes):
         return value
     text = value.decode("utf-8", "backslashreplace")
@@ -134,12 +137,12 @@ def _text(value: Any) -> Any:
 
 
 def text_table(table: dict[Any, Any], depth: int = 1) -> dict[str, Any]:
-    """A table with all names in it as text."""
+    """A table with all its names as text, at all levels."""
     return {_text(name): _value(inner, depth) for name, inner in table.items()}
 
 
 def _value(value: Any, depth: int) -> Any:
-    """A value of a table. pika reads more than it writes: a float becomes an integer of any size."""
+    """A value of a table. pika reads more than it can write: a float becomes an integer of any size."""
     if isinstance(value, dict | list):
         if depth > NESTING_LIMIT:
             raise _Uncarried(f"nested deeper than {NESTING_LIMIT} levels")
@@ -149,47 +152,3 @@ def _value(value: Any, depth: int) -> Any:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise _Uncarried("a number beyond 64 bits")
     return value
-
-
-def describe(error: BaseException | None) -> str:
-    """One line for an operator: why a connection could not be made, or ended."""
-    cause = _innermost(error)
-    match cause:
-        case None:
-            return "connection lost"
-        case pika.exceptions.ProbableAuthenticationError():
-            return "the broker refuses the user or password ([amqp] user, passwd)"
-        case pika.exceptions.ProbableAccessDeniedError():
-            return "the broker refuses access to the virtual host ([amqp] vhost)"
-        case pika.exceptions.AMQPHeartbeatTimeout():
-            return "no heartbeat from the broker"
-        case pika.exceptions.ConnectionClosed() | pika.exceptions.ChannelClosed():
-            return f"{cause.reply_code} {cause.reply_text}"
-        case pika.exceptions.StreamLostError() | pika.exceptions.IncompatibleProtocolError():
-            return "the connection was cut"
-        case AMQPConnectorStackTimeout():
-            return "no answer in time"
-        case OSError(strerror=str(text)):
-            return text.lower()
-    return str(cause) or type(cause).__name__
-
-
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether the broker answered and said no, so that only a person can help."""
-    cause = _innermost(error)
-    if isinstance(cause, pika.exceptions.ConnectionClosed):
-        return bool(cause.reply_code in {403, 530, 541})
-    return isinstance(cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError)
-
-
-def _innermost(error: BaseException | None) -> BaseException | None:
-    """pika wraps the cause up to four times: workflow, phase, connection error, socket error."""
-    while error is not None:
-        inner = getattr(error, "exceptions", None) or [getattr(error, "exception", None)]
-        below = inner[-1]
-        if below is None and type(error) is pika.exceptions.AMQPConnectionError and error.args:
-            below = error.args[0]
-        if not isinstance(below, BaseException):
-            return error
-        error = below
-    return None

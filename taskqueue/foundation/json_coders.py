@@ -1,4 +1,5 @@
-"""JSON coders that are made once and called often: a third of the time of `json.loads` and `json.dumps` for short texts.
+"""JSON coders that are made once and called often: a third of the time of `json.loads` and `json.dumps` for short
+texts.
 
 `json` makes a new scanner or encoder in each call that has options. These coders read and write exactly the same
 texts, and raise the same errors. They must never read or write what `json` itself would not.

@@ -8,9 +8,9 @@ One turn, with the example of a dispatcher that has a message to pass on:
 4. The timers that are due run.
 5. What was passed to `call_soon` runs: the connection writes everything that it gathered, in one write.
 
-A callback that raises ends the turn: whoever owns a part contains its errors (`amqp/containment.py` does). Another event
-loop can run this one inside itself: it watches `fileno()`, calls `turn(0)` when that is readable, and calls it again
-`next_due_s()` seconds later. `on_signal` must not be used there: signals are that loop's.
+A callback that raises ends the turn: whoever owns a part contains its errors (`amqp/containment.py` does). Another
+event loop can run this one inside itself: it watches `fileno()`, calls `turn(0)` when that is readable, and calls it
+again `next_due_s()` seconds later. `on_signal` must not be used there: signals are that loop's.
 
 The loop has the shape that pika's `SelectConnection` takes as `custom_ioloop` (pika calls it `AbstractSelectorIOLoop`).
 It must never know pika: the pool and the template, which never speak AMQP, use the same loop.
@@ -32,14 +32,14 @@ from itertools import count
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[int, int], None]
+Handler = Callable[[int, int], object]
 """Called with the file descriptor and the events that happened."""
 
 _LONGEST_WAIT_S = 3600.0
 """Seconds that one turn of `start` waits at most: an idle process wakes up once an hour."""
 _YOUNG, _OLDER, _OLD = 10_000, 10, 10
-"""Allocations, and collections of the generation before: thresholds of the garbage collector. With Python's own (700) it
-would scan the messages in hand many times for each message."""
+"""Allocations, and collections of the generation before: thresholds of the garbage collector. With Python's own (700)
+it would scan the messages in hand many times for each message."""
 
 
 class Timer:
@@ -128,7 +128,8 @@ class Loop:
     # -- signals
 
     def on_signal(self, signum: int, callback: Callable[[], object]) -> None:
-        """Call `callback` in the loop after each `signum`. The signal handler itself only writes to the wake-up pipe."""
+        """Call `callback` in the loop after each `signum`. The signal handler itself only writes to the wake-up
+        pipe."""
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         self._signals[signum] = callback
         signal.signal(signum, _recorded_by_wakeup_fd)
@@ -165,7 +166,8 @@ class Loop:
         self._wake()
 
     def turn(self, wait_s: float) -> None:
-        """One turn: hooks, then at most `wait_s` seconds of waiting, then what happened. Raises what a callback raises."""
+        """One turn: hooks, then at most `wait_s` seconds of waiting, then what happened. Raises what a callback
+        raises."""
         for hook in tuple(self._hooks):
             hook()
         happened = self._epoll.poll(self._wait_s(wait_s))

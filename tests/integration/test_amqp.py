@@ -115,7 +115,7 @@ class Inbox:
     @property
     def consuming(self) -> bool:
         """Whether the broker has confirmed all consumers that it wants, and there is one."""
-        return bool(self.consumer._granted) and not self.consumer._starting
+        return self.consumer.consuming
 
     @property
     def ids(self) -> list[str | None]:
@@ -447,7 +447,7 @@ def test_a_queue_that_may_not_be_made_is_told_and_no_other_waits_for_it(
     assert caplog.text.count("queue used as it is") == 1, "only of what exists"
     broker.ctl("clear_vhost_limits", "-p", vhost)
     rig.until(lambda: "kept" in done, "who has nobody to tell tries until it works")
-    assert not rig.declarer._apart and plain.exists("kept")
+    assert not rig.declarer._postponed and plain.exists("kept")
 
 
 def test_names_are_not_remembered_without_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,7 +554,7 @@ def test_a_broker_that_is_away_is_told_once_and_found_when_it_is_back(
     proxy.refuse()
     with caplog.at_level(logging.INFO, "taskqueue"):
         rig = make(proxy.url(vhost))
-        rig.until(lambda: rig.connection._backoff.tries >= 3)
+        rig.until(lambda: rig.connection._hosts.backoff.tries >= 3)
         told = rig.connection.trouble
         assert told and not rig.connection.refused
         assert len(caplog.records) == 1, "one line, however often it is tried"
@@ -569,7 +569,7 @@ def test_a_wrong_password_is_a_refusal_told_once_without_the_password(
 ) -> None:
     with caplog.at_level(logging.DEBUG, "taskqueue"):
         rig = make(broker.url(vhost, password="S3cret!"))
-        rig.until(lambda: rig.connection._backoff.tries >= 2)
+        rig.until(lambda: rig.connection._hosts.backoff.tries >= 2)
     assert rig.connection.refused and not rig.connection.is_up
     errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(errors) == 1 and errors[0].levelname == "ERROR" and "password" in caplog.text
@@ -604,7 +604,7 @@ def test_an_ack_of_an_unknown_tag_costs_only_the_channel(rig: Rig, caplog: Caugh
     ids = rig.fill("quorum", 2)
     inbox.wait(2)
     with caplog.at_level(logging.WARNING, "taskqueue"):
-        inbox.consumer._channel.basic_ack(999)
+        inbox.consumer._channel.channel.basic_ack(999)
         rig.until(lambda: inbox.lost == 1)
         assert not inbox.consumer.settle(inbox.came[0])
         inbox.wait(4)
@@ -762,7 +762,7 @@ def test_nacked_messages_are_lost_with_the_connection(rig: Rig, proxy: Proxy, vh
     far.declare(Queue("full", {"x-max-length": 1, "x-overflow": "reject-publish"}))
     far.fill("full", 1)
     nacked = far.publish("full")
-    far.until(lambda: far.publisher._resting)
+    far.until(lambda: far.publisher._backing_off)
     proxy.cut()
     far.until(lambda: (nacked, Published.LOST) in far.answers)
     assert far.publisher.unconfirmed == 0
@@ -793,7 +793,7 @@ def test_many_with_one_message_id_that_all_come_back(rig: Rig) -> None:
         rig.publisher.publish("no-such-queue", Properties(message_id="same"), b"", answers.append)
     rig.until(lambda: len(answers) == 50)
     assert set(answers) == {Published.UNROUTABLE}
-    assert rig.publisher._lane is not None and not rig.publisher._lane._returned
+    assert rig.publisher._channel is not None and not rig.publisher._channel._returned
 
 
 # -- alarms
@@ -860,6 +860,6 @@ def test_close_while_it_connects_leaves_no_connection_behind(
     rig.loop.close()
 
 
-def test_a_room_that_comes_late_is_told_that_the_connection_is_up(rig: Rig) -> None:
+def test_a_user_that_comes_late_is_told_that_the_connection_is_up(rig: Rig) -> None:
     late = Publisher(rig.connection)
     rig.until(lambda: late.ready)
