@@ -254,7 +254,7 @@ class Publisher(ConnectionUser):
         method = frame.method
         if method.NAME == "Basic.Nack":
             self._on_nack(channel, channel.answered(method.delivery_tag, method.multiple))
-            self._go_on(channel)
+            self._close_if_answered(channel)
         else:
             self._on_ack(channel, method.delivery_tag, method.multiple)
 
@@ -262,17 +262,14 @@ class Publisher(ConnectionUser):
         messages = channel.answered(tag, multiple)
         self._backoff.reset()
         self.forbidden = ""
+        searching = bool(self._waiting.maybe_refused)
         for message in messages:
             self._answer(message, channel.outcome(message))
         if channel.probing:
             self._found_answering(channel, channel.probing.intersection(message.routing_key for message in messages))
-        self._go_on(channel)
-
-    def _go_on(self, channel: ConfirmChannel) -> None:
-        """Something was answered."""
         if channel is not self._channel:
             self._close_if_answered(channel)
-        elif self._waiting.lines and not channel.pending:  # the next of a search, or all that had to wait for its end
+        elif searching:  # the next one, or all that had to wait for the end of the search
             self._send_all_waiting()
 
     def _on_nack(self, channel: ConfirmChannel, messages: list[Message]) -> None:

@@ -30,7 +30,7 @@ def describe(error: BaseException | None) -> str:
             return f"{cause.reply_code} {cause.reply_text}"
         case pika.exceptions.StreamLostError() | pika.exceptions.IncompatibleProtocolError():
             return "the connection was cut"
-        case seams.NO_ANSWER_IN_TIME():
+        case seams.NO_ANSWER_IN_TIME() | pika.exceptions.ConnectionOpenAborted():
             return "no answer in time"
         case OSError(strerror=str(text)):
             return text.lower()

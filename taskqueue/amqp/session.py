@@ -43,14 +43,20 @@ class Session:
     """
 
     def __init__(
-        self, amqp: AmqpSettings, name: str, *, timeout_s: float, safe_point: Callable[[], None] = _nothing
+        self,
+        amqp: AmqpSettings,
+        name: str,
+        *,
+        timeout_s: float,
+        safe_point: Callable[[], None] = _nothing,
+        connect: Callable[..., Connection] = Connection,
     ) -> None:
         self.amqp = amqp
         self.timeout_s = timeout_s
         self.loop = Loop()
         self._faults: list[Exception] = []
         """Errors that callbacks raised, and no call has raised yet."""
-        self.connection = Connection(self.loop, amqp, name, on_fault=self._faults.append)
+        self.connection = connect(self.loop, amqp, name, on_fault=self._faults.append)
         self._condition: Callable[[], object] = lambda: False
         self.loop.before_wait(self._wake_if_true)  # behind the connection's own hook
         self.declarer = Declarer(self.connection)

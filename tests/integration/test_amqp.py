@@ -863,3 +863,79 @@ def test_close_while_it_connects_leaves_no_connection_behind(
 def test_a_user_that_comes_late_is_told_that_the_connection_is_up(rig: Rig) -> None:
     late = Publisher(rig.connection)
     rig.until(lambda: late.ready)
+
+
+# -- errors that nobody expected
+
+
+def test_an_owner_that_raises_costs_no_other_its_confirm_and_the_connection_comes_back(
+    rig: Rig, plain: PlainAmqp, caplog: Caught
+) -> None:
+    rig.declare(QUORUM)
+    ids = [rig.publish("quorum") for _ in range(20)]
+    for _ in range(3):
+        rig.publisher.publish("quorum", Properties(message_id="bad"), b"", lambda published: 1 // 0)  # type: ignore[arg-type,return-value]
+    ids += [rig.publish("quorum") for _ in range(20)]
+    rig.until(lambda: rig.downs == 1, "the connection is closed")
+    rig.until(lambda: len(rig.answers) == 40, "each has its outcome")
+    assert {message_id for message_id, _ in rig.answers} == set(ids)
+    assert caplog.text.count("unexpected error: callback=") == caplog.text.count("Traceback") == 1
+    rig.until(lambda: rig.ups == 2, "it comes back")
+    rig.ready()
+    (sent,) = rig.fill("quorum", 1)
+    assert (sent, Published.CONFIRMED) in rig.answers and rig.downs == 1
+
+
+@pytest.mark.parametrize("where", ["on_delivery", "on_lost", "declared", "refused"])
+def test_an_error_of_any_callback_ends_the_connection_and_not_the_loop(
+    rig: Rig, plain: PlainAmqp, caplog: Caught, where: str
+) -> None:
+    """Deliveries that were settled in the same turn are acked; the one that raised is delivered again."""
+    failing = [True]
+
+    def fail_once(*_: object) -> None:
+        if failing:
+            failing.clear()
+            raise KeyError(where)
+
+    rig.declare(QUORUM)
+    rig.fill("quorum", 3)
+    inbox = rig.consume(QUORUM)
+    first, second, _ = inbox.wait(3)
+    inbox.settle(first)
+    match where:
+        case "on_delivery":
+            inbox.consumer._on_delivery = lambda delivery: (inbox.came.append(delivery), fail_once())[0]
+            plain.submit("body", "quorum", message_id="fourth")
+        case "on_lost":
+            inbox.consumer._on_lost = fail_once
+            assert inbox.consumer._channel is not None
+            inbox.consumer._channel.channel.basic_ack(999)
+        case "declared":
+            rig.declarer.declare(Queue("other", {}), fail_once)
+        case "refused":
+            rig.declarer.declare(Queue("amq.reserved", {}), lambda: None, fail_once)
+    rig.until(lambda: not failing and rig.downs == 1, "the connection is closed")
+    assert caplog.text.count(f"KeyError: '{where}'") == caplog.text.count("Traceback") == 1
+    rig.until(lambda: rig.ups == 2 and inbox.consuming, "it consumes again")
+    assert not second.held
+    rig.until(lambda: second.properties.message_id in inbox.ids[3:], "it is delivered again")
+    if where != "on_lost":  # there the channel was closed by the broker before the ack left
+        assert first.properties.message_id not in inbox.ids[3:], "its ack has left"
+    inbox.settle_rest()
+
+
+def test_an_error_that_comes_each_time_backs_off_and_is_logged_once(rig: Rig, caplog: Caught) -> None:
+    rig.declare(QUORUM)
+    rig.fill("quorum", 1)
+    tries: list[float] = []
+
+    def fail(delivery: Delivery) -> None:
+        tries.append(time.monotonic())
+        raise KeyError("fields")
+
+    Consumer(rig.connection, rig.declarer, QUORUM, 10, fail)
+    rig.until(lambda: len(tries) == 4, "it is tried again", deadline_s=20)
+    waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert waits[0] > 0.18 and waits[1] > 0.37 and waits[2] > 0.75, waits
+    assert caplog.text.count("Traceback") == 1 and "KeyError: 'fields'" in caplog.text

@@ -9,7 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TESTS = [str(ROOT / "tests/integration/test_amqp.py"), str(ROOT / "tests/unit/amqp/test_frames.py")]
+TESTS = [
+    str(ROOT / name)
+    for name in (
+        "tests/integration/test_amqp.py",
+        "tests/integration/test_amqp_in_asyncio.py",
+        "tests/unit/amqp/test_frames.py",
+        "tests/unit/amqp/test_seams.py",
+    )
+]
 RUN = """
 import sys, pika, pytest
 assert pika.__version__ == sys.argv[1] and pika.__file__.startswith(sys.argv[2]), (pika.__version__, pika.__file__)
