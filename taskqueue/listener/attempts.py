@@ -1,37 +1,42 @@
-"""The rules of attempts: what becomes of a workitem whose attempt ended, by a report, a crash or a time limit.
+"""The rules of attempts: a report, a crash or a time limit ends an attempt, and this module says what follows.
 
-Pure policy over a `Settler`; it must never touch a worker or a queue itself. The rules are section 7 of the design.
+1. Attempt 1 of message "42" ends with an exception, and the group has `max_retries = 1`: it is retried after a delay.
+2. Attempt 2 ends with the worker's death, crash 1 of `max_crashes = 3`: it is run again at once, before all that wait.
+3. Attempt 3 ends with an exception. Failures are attempts without crashes: no retry is left, so it fails for good.
+4. Had attempt 3 succeeded, its result would be published.
+
+The rules are section 7 of the design. This module must never touch a worker or a queue itself.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
 
 from taskqueue.config.settings import GroupSettings
 from taskqueue.link.assignment import Report
 from taskqueue.listener.run import Run
+from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.protocol.dead_letters import DeadReason
 
 log = logging.getLogger(__name__)
 
 _REASONS = {"reject": DeadReason.REJECTED, "malformed": DeadReason.MALFORMED}
-"""Of a report that ends a workitem at once; any other has failed."""
+"""Why a workitem is dead, by the outcome of a report that is never retried; any other outcome is a failure."""
 
 
 class Attempts:
-    """Counts attempts and ends them. `again(run)` is to have a run handed out once more, first of all that waits."""
+    """Counts attempts and ends them: by `settler`, or by letting the run wait again, first of all `runs`."""
 
-    def __init__(self, settings: GroupSettings, settler: Settler, again: Callable[[Run], None]) -> None:
+    def __init__(self, settings: GroupSettings, settler: Settler, runs: Runs) -> None:
         self._settings = settings
         self._settler = settler
-        self._again = again
+        self._runs = runs
         self.counts: Counter[str] = Counter(succeeded=0, failed=0, retried=0, crashed=0)
 
     def reported(self, run: Run, report: Report, body: bytes) -> None:
-        """Its worker has said how it went."""
+        """The worker reported how the attempt ended; `body` is the result."""
         run.started = None
         if report.outcome == "success":
             self.counts["succeeded"] += 1
@@ -46,17 +51,17 @@ class Attempts:
             self._fail(run, reason, report.error_type, report.error, report.trace, report.runtime_ms)
 
     def crashed(self, run: Run, detail: str) -> None:
-        """It ended its worker: run it again at once, up to `max_crashes` times in all."""
+        """The attempt ended its worker, as `detail` says: run it again at once, up to `max_crashes` times in all."""
         self.counts["crashed"] += 1
         run.crashes += 1
         if run.crashes >= self._settings.max_crashes:
             self._fail(run, DeadReason.CRASHED, "WorkerCrashed", detail, detail, 0.0)
         else:
             run.attempt += 1
-            self._again(run)
+            self._runs.wait_first([run])
 
     def timed_out(self, run: Run) -> None:
-        """Its worker was killed for it, `time_limit` being over."""
+        """The worker was killed because the attempt took longer than `time_limit`."""
         limit_s = self._settings.time_limit_s or 0.0
         detail = f"time_limit of {limit_s:g} s is over"
         if self._may_retry(run, "timeout"):
@@ -65,12 +70,12 @@ class Attempts:
             self._fail(run, DeadReason.TIMEOUT, "TimeLimitExceeded", detail, detail, limit_s * 1000)
 
     def faulty(self, run: Run) -> None:
-        """Not all of its properties can be read: it was sent past the dispatcher, and is not run."""
+        """A delivery whose properties cannot all be read, since a client bypassed the dispatcher, is not run."""
         detail = run.delivery.fault
         self._fail(run, DeadReason.MALFORMED, "MalformedWorkitem", detail, detail, 0.0)
 
     def _may_retry(self, run: Run, outcome: str) -> bool:
-        """`Retry` is the author's word: `max_retries` bounds it only where the operator has set it."""
+        """The plugin's author asks for a retry with `Retry`: `max_retries` bounds that only where it is set."""
         most = self._settings.max_retries
         if outcome == "retry":
             return most == 0 or run.failures < most
@@ -79,7 +84,7 @@ class Attempts:
     def _retry(self, run: Run, error_type: str, wait_s: float | None) -> None:
         self.counts["retried"] += 1
         log.info(
-            "workitem to be run again: group=%s task=%s attempt=%d error_type=%s",
+            "workitem will be retried: group=%s task=%s attempt=%d error_type=%s",
             self._settings.name, run.message_id, run.attempt, error_type,
         )  # fmt: skip
         self._settler.retry(run, wait_s)

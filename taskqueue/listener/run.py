@@ -1,4 +1,13 @@
-"""One workitem inside its listener, from delivery to settle. Data, and the one gate of its states."""
+"""One workitem inside its listener, from delivery to settle: its data, and the one gate of its states.
+
+1. `worker_resize` delivers message "42" with `x-attempt: 1`: `begin(delivery)` is run number 7, attempt 2, WAITING.
+2. A worker is assigned run 7: ASSIGNED. It dies before it has read the workitem: WAITING again.
+3. Another worker reports success: the run is PUBLISHING its `outcome`, a result for the queue `results`.
+4. The broker confirms the result, the delivery is acked: SETTLED.
+5. Had the connection been cut at step 3, the run would be KEPT until the broker delivers "42" again.
+
+This module must never publish, settle or assign.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +26,46 @@ _numbers = count(1)
 
 
 class Publish(NamedTuple):
-    """One message that a run led to; it must be confirmed before the run is settled."""
+    """One message that a run led to; the broker must confirm it before the run is settled."""
 
     queue: Queue
     properties: Properties
     body: bytes
     declare: bool = True
-    """Ours to declare when it does not exist; a client's `reply_to` is not: its result is then dropped."""
+    """Whether the listener declares the queue where it does not exist. A client's `reply_to` is never declared: where
+    it does not exist, the result is dropped."""
     status: str = ""
-    """Of a result: `success` or `error`."""
+    """`success` or `error` for a result, "" for any other message."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A workitem in the hands of this listener. Its `delivery` is replaced when it is redelivered to us."""
+    """A workitem in the hands of this listener. Its `delivery` is replaced when the broker delivers it again."""
 
     delivery: Delivery
     properties: Properties
-    """Those of the delivery, with a `message_id` in any case."""
+    """The properties of the delivery; a `message_id` is added where the client set none."""
     attempt: int
-    """The attempt that is under way, or comes next."""
+    """The attempt that is under way, or comes next, from 1."""
     crashes: int
+    """How many of the attempts before it ended with the death of the worker."""
     number: int = field(default_factory=lambda: next(_numbers))
-    """What worker and listener call it between them."""
+    """Names the run between listener and worker: `Assignment.tag` and `Report.tag`."""
     delivered: float = field(default_factory=time.monotonic)
-    """When its delivery came, on the monotonic clock: a delivery must not grow older than the broker allows."""
+    """When its delivery came, on the monotonic clock: no delivery may grow older than `consumer_timeout`."""
     started: float | None = None
-    """When a worker began with it, on the monotonic clock; None while it waits, here or in the kernel."""
+    """When its worker began with it, on the monotonic clock; None while it waits for a worker, or behind another run in
+    the kernel's queue to its worker."""
     leased: bool = False
-    """It runs for long: its delivery is a copy in our lease queue (see `lease`)."""
+    """It runs for long: its delivery is a copy in the lease queue of this listener (see `leases`)."""
     unleasable: bool = False
-    """The broker has refused its copy for a lease."""
+    """The broker has refused its copy for a lease; no other is sent."""
     alone: bool = False
-    """It was one of several suspects of a crash: to be run with no other beside it."""
+    """It is one of several suspects of a crash: its worker gets nothing else beside it."""
     outcome: tuple[Publish, ...] = ()
-    """What it led to and the broker has not confirmed yet, all of it."""
+    """All messages that it led to, until the broker has confirmed the last of them."""
     unanswered: int = 0
-    """How many of `outcome` have no answer yet."""
+    """How many messages of `outcome` have no answer from the broker yet."""
     life: Lifecycle[RunState] = field(default_factory=lambda: Lifecycle(RunState.WAITING, RUN_MOVES))
 
     @property
@@ -63,12 +75,12 @@ class Run:
 
     @property
     def failures(self) -> int:
-        """Attempts so far that ended with an exception, or a time limit: what `max_retries` counts."""
+        """Attempts before this one that ended with an exception or a time limit: `max_retries` counts these."""
         return self.attempt - 1 - self.crashes
 
 
 def begin(delivery: Delivery) -> Run:
-    """A run of what was delivered."""
+    """The run of a workitem that was delivered."""
     properties = delivery.properties
     if properties.message_id is None:
         properties = properties._replace(message_id=new_id())

@@ -1,4 +1,4 @@
-"""The listener's view of its workers: handing out, queueing ahead, stealing, and who is to blame for a death.
+"""The workers and their scheduler: assigning, queueing ahead, rebalancing, and which runs a death leaves behind.
 
 The workers are real ends of real links; the test speaks for the processes, or forks one.
 """
@@ -19,13 +19,14 @@ from taskqueue.amqp import Delivery
 from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
-from taskqueue.link import packets
+from taskqueue.link import orders, packets
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.link.packets import Link
 from taskqueue.listener import workers
 from taskqueue.listener.run import Run, begin
 from taskqueue.listener.states import RunState
-from taskqueue.listener.workers import Death, Worker, Workers
+from taskqueue.listener.worker_process import Death
+from taskqueue.listener.workers import Workers
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 
@@ -96,23 +97,29 @@ class Bench:
     def __init__(self, concurrency: int = 1) -> None:
         self.loop = Loop()
         self.ready: list[int] = []
-        self.failed: list[tuple[int, str]] = []
         self.reports: list[tuple[Run, Report, bytes]] = []
         self.unread: list[Run] = []
-        self.nonsense: list[tuple[int, str]] = []
+        self.orders: list[orders.Order] = []
         self.workers = Workers(
             self.loop,
             group(concurrency),
-            on_ready=lambda worker: self.ready.append(worker.pid),
-            on_failed=lambda worker, trace: self.failed.append((worker.pid, trace)),
+            self,
+            on_ready=lambda: self.ready.append(self.workers.ready),
             on_report=lambda run, report, body: self.reports.append((run, report, body)),
             on_unread=self.unread.extend,
-            on_nonsense=self._on_nonsense,
         )
+        self.scheduler = self.workers.scheduler
         self._pids = iter(range(1000, 9999))
 
-    def _on_nonsense(self, worker: Worker, error: str) -> None:
-        self.nonsense.append((worker.pid, error))
+    def to_pool(self, order: orders.Order) -> None:
+        self.orders.append(order)
+
+    to_template = to_pool
+
+    @property
+    def killed(self) -> list[int]:
+        """The workers that broke the protocol."""
+        return [order.pid for order in self.orders if isinstance(order, orders.KillWorker)]
 
     def add(self, *, ready: bool = True) -> Process:
         """A new worker."""
@@ -128,20 +135,20 @@ class Bench:
     def turn(self) -> None:
         self.loop.turn(0)
 
-    def take(self, count: int = 1) -> list[Run]:
-        """Give out `count` runs, which must all be taken."""
+    def assign(self, count: int = 1) -> list[Run]:
+        """Assign `count` new runs, which must all find a worker."""
         runs = [a_run() for _ in range(count)]
         for run in runs:
-            assert self.workers.take(run), f"run {runs.index(run)} of {count} was not taken"
+            assert self.scheduler.assign(run), f"run {runs.index(run)} of {count} was not assigned"
         return runs
 
     def short(self, process: Process, runtime_ms: float = 0.1) -> None:
         """Let the group's mean runtime be that."""
-        self.take()
+        self.assign()
         process.take()
         process.done(runtime_ms=runtime_ms)
         self.turn()
-        assert self.workers.mean_s == runtime_ms / 1000
+        assert self.scheduler.mean_s == runtime_ms / 1000
 
     def gone(self, process: Process, code: int = -9, why: str | None = None) -> Death:
         death = self.workers.gone(process.pid, code, why)
@@ -176,15 +183,15 @@ def bench(make: Callable[..., Bench]) -> Bench:
     return make()
 
 
-def test_nothing_is_handed_to_a_worker_that_is_not_ready(bench: Bench) -> None:
-    assert not bench.workers.take(a_run())
+def test_nothing_is_assigned_to_a_worker_that_is_not_ready(bench: Bench) -> None:
+    assert not bench.scheduler.assign(a_run())
     process = bench.add(ready=False)
-    assert not bench.workers.take(a_run()) and bench.workers.ready == 0
+    assert not bench.scheduler.assign(a_run()) and bench.workers.ready == 0
     process.say("ready")
     bench.turn()
-    assert bench.ready == [process.pid] and bench.workers.ready == 1
-    (run,) = bench.take()
-    assert run.life.state is RunState.HANDED and run.started is not None
+    assert bench.ready == [1] and bench.orders == [orders.WorkerReady(process.pid)]
+    (run,) = bench.assign()
+    assert run.life.state is RunState.ASSIGNED and run.started is not None
     assignment = process.take()
     assert assignment is not None and (assignment.tag, assignment.message_id, assignment.attempt) == (
         run.number, run.message_id, 1,
@@ -193,19 +200,19 @@ def test_nothing_is_handed_to_a_worker_that_is_not_ready(bench: Bench) -> None:
 
 def test_a_report_goes_to_its_run_and_frees_the_worker(bench: Bench) -> None:
     process = bench.add()
-    (run,) = bench.take()
-    assert not bench.workers.take(a_run()), "runtimes are unknown: nothing is queued ahead"
+    (run,) = bench.assign()
+    assert not bench.scheduler.assign(a_run()), "runtimes are unknown: nothing is queued ahead"
     process.take()
     process.done()
     bench.turn()
     assert [(got, report.outcome, body) for got, report, body in bench.reports] == [(run, "success", b"result")]
-    bench.take()
+    bench.assign()
 
 
 def test_work_goes_to_every_idle_worker_before_it_is_queued_ahead(bench: Bench) -> None:
     processes = [bench.add() for _ in range(3)]
     bench.short(processes[0])
-    bench.take(3)
+    bench.assign(3)
     for process in processes:
         first, second = process.take(), process.take()
         assert first is not None and second is None
@@ -214,35 +221,35 @@ def test_work_goes_to_every_idle_worker_before_it_is_queued_ahead(bench: Bench) 
 @pytest.mark.parametrize(("runtime_ms", "ahead"), [(1000.0, 0), (5.1, 0), (5.0, 1), (1.0, 5), (0.01, 16)])
 def test_only_short_work_is_queued_ahead(bench: Bench, runtime_ms: float, ahead: int) -> None:
     bench.short(bench.add(), runtime_ms)
-    bench.take(1 + ahead)
-    assert not bench.workers.take(a_run())
+    bench.assign(1 + ahead)
+    assert not bench.scheduler.assign(a_run())
 
 
 def test_queued_work_begins_when_what_was_before_it_ended(bench: Bench) -> None:
     process = bench.add()
     bench.short(process)
-    first, second, third = bench.take(3)
+    first, second, third = bench.assign(3)
     assert [run.started is not None for run in (first, second, third)] == [True, False, False]
     process.take()
     process.done()
     bench.turn()
     assert [run.started is not None for run in (second, third)] == [True, False]
     (worker,) = bench.workers
-    assert bench.workers.running(worker) == [second]
+    assert worker.running() == [second]
 
 
 def test_a_free_worker_takes_back_half_of_the_longest_queue(bench: Bench) -> None:
     busy = bench.add()
     bench.short(busy)
-    runs = bench.take(6)
+    runs = bench.assign(6)
     busy.take()
-    assert bench.workers.steal() == [], "nobody is free"
+    assert bench.scheduler.rebalance() == [], "nobody is free"
     other = bench.add()
-    stolen = bench.workers.steal()
-    assert stolen == runs[1:4], "the oldest that were not read, three of five"
-    assert all(run.life.state is RunState.WAITING and run.started is None for run in stolen)
-    for run in stolen:
-        assert bench.workers.take(run)
+    moved = bench.scheduler.rebalance()
+    assert moved == runs[1:4], "the oldest that were not read, three of five"
+    assert all(run.life.state is RunState.WAITING and run.started is None for run in moved)
+    for run in moved:
+        assert bench.scheduler.assign(run)
     assert other.take() is not None
     assert [busy.take(), busy.take(), busy.take()][2] is None, "what was taken back is not there any more"
 
@@ -251,83 +258,83 @@ def test_what_stands_behind_a_long_run_is_taken_back_and_nothing_is_put_there(be
     slow = bench.add()
     bench.short(slow)
     quick = bench.add()
-    runs = bench.take(6)
+    runs = bench.assign(6)
     slow.take()
     quick.take()
-    assert bench.workers.ahead == 4 and bench.workers.recall(60.0) == []
+    assert bench.scheduler.ahead == 4 and bench.scheduler.recall_from_slow(60.0) == []
     for run in runs[1::2]:
         run.started = None  # as if the other one's had begun just now
-    behind = bench.workers.recall(0.0)
+    behind = bench.scheduler.recall_from_slow(0.0)
     assert behind == runs[2::2] and all(run.life.state is RunState.WAITING for run in behind)
-    assert bench.workers.ahead == 2
+    assert bench.scheduler.ahead == 2
     for run in behind:
-        assert bench.workers.take(run)
+        assert bench.scheduler.assign(run)
     assert slow.take() is None, "its run lasts long: it is given nothing ahead"
     slow.done(runtime_ms=0.1)
     bench.turn()
-    bench.take(2)
+    bench.assign(2)
     assert slow.take() and slow.take(), "it is as others again"
 
 
 def test_all_that_was_not_read_is_taken_back(bench: Bench) -> None:
     reads, sleeps = bench.add(), bench.add()
     bench.short(reads)
-    runs = bench.take(6)
+    runs = bench.assign(6)
     reads.take()
-    back = bench.workers.unread()
+    back = bench.scheduler.recall_all()
     assert {*back} == {*runs} - {runs[1]} and all(run.started is None for run in back)
     assert sleeps.take() is None, "it has not even read the first"
 
 
 def test_a_worker_that_has_not_read_what_was_taken_back_is_free(bench: Bench) -> None:
     sleeps = bench.add()
-    (run,) = bench.take()
-    assert bench.workers.recall(0.0) == [run]
-    assert bench.workers.take(run) and sleeps.take() is not None
+    (run,) = bench.assign()
+    assert bench.scheduler.recall_from_slow(0.0) == [run]
+    assert bench.scheduler.assign(run) and sleeps.take() is not None
 
 
-def test_what_a_busy_worker_has_read_is_not_stolen(bench: Bench) -> None:
+def test_what_a_busy_worker_has_read_is_not_rebalanced(bench: Bench) -> None:
     busy = bench.add()
     bench.short(busy)
-    bench.take(3)
+    bench.assign(3)
     for _ in range(3):
         busy.take()
     bench.add()
-    assert bench.workers.steal() == []
+    assert bench.scheduler.rebalance() == []
 
 
-def test_nothing_is_stolen_from_who_has_only_what_it_runs(bench: Bench) -> None:
+def test_a_worker_keeps_what_it_runs(bench: Bench) -> None:
     bench.add()
-    bench.take()
+    bench.assign()
     bench.add()
-    assert bench.workers.steal() == [], "not read yet, but it is the worker's own"
+    assert bench.scheduler.rebalance() == [], "not read yet, but it is the worker's own"
 
 
 def test_a_death_blames_exactly_what_was_read_and_not_reported(bench: Bench) -> None:
     process = bench.add()
     bench.short(process)
-    runs = bench.take(4)
+    runs = bench.assign(4)
     process.take()
     process.done()
     process.take()
     death = bench.gone(process, -11)
     assert death.exit_code == -11 and death.ready and death.why is None
-    assert bench.reports[-1][0] is runs[0], "its last words were heard"
+    assert bench.reports[-1][0] is runs[0], "its last report was read"
     assert death.suspects == [runs[1]] and death.unread == runs[2:]
     assert all(run.life.state is RunState.WAITING for run in death.unread)
-    assert runs[1].life.state is RunState.HANDED
+    assert runs[1].life.state is RunState.ASSIGNED
     assert len(bench.workers) == 0 and bench.workers.gone(process.pid, -11, None) is None
 
 
 def test_an_idle_workers_death_blames_nobody(bench: Bench) -> None:
     process = bench.add()
-    bench.take()
+    bench.assign()
     process.take()
     process.done()
     bench.turn()
     death = bench.gone(process, 0)
     assert death.suspects == [] and death.unread == []
-    assert not bench.workers.take(a_run())
+    assert not bench.scheduler.assign(a_run())
 
 
 def test_a_real_process_that_is_killed(bench: Bench) -> None:
@@ -348,8 +355,8 @@ def test_a_real_process_that_is_killed(bench: Bench) -> None:
     bench.workers.add(pid, (ours.sock.detach(), theirs.sock.detach()))
     while not bench.ready:
         bench.loop.turn(5.0)
-    bench.workers.mean_s = 0.0001
-    runs = bench.take(3)
+    bench.scheduler.mean_s = 0.0001
+    runs = bench.assign(3)
     os.write(gate_w, b"x")
     os.close(gate_w)
     _, status = os.waitpid(pid, 0)
@@ -362,7 +369,7 @@ def test_a_real_process_that_is_killed(bench: Bench) -> None:
 
 def test_all_gone_when_the_template_died(bench: Bench) -> None:
     processes = [bench.add() for _ in range(2)]
-    runs = bench.take(2)
+    runs = bench.assign(2)
     processes[0].take()
     deaths = bench.workers.all_gone()
     assert [(death.suspects, death.unread) for death in deaths] == [([runs[0]], []), ([], [runs[1]])]
@@ -372,14 +379,14 @@ def test_all_gone_when_the_template_died(bench: Bench) -> None:
 def test_a_suspect_runs_alone(make: Callable[..., Bench]) -> None:
     bench = make(concurrency=3)
     busy = bench.add()
-    bench.take()
+    bench.assign()
     alone = a_run()
     alone.alone = True
-    assert not bench.workers.take(alone), "the only worker has something else in hand"
+    assert not bench.scheduler.assign(alone), "the only worker has something else in hand"
     bench.add()
-    assert bench.workers.take(alone)
-    bench.take(2)
-    assert not bench.workers.take(a_run()), "nothing is put beside it"
+    assert bench.scheduler.assign(alone)
+    bench.assign(2)
+    assert not bench.scheduler.assign(a_run()), "nothing is put beside it"
     for _ in range(3):
         assert busy.take() is not None
 
@@ -388,39 +395,39 @@ def test_nothing_is_queued_behind_a_suspect(bench: Bench) -> None:
     bench.short(bench.add())
     alone = a_run()
     alone.alone = True
-    assert bench.workers.take(alone)
-    assert not bench.workers.take(a_run())
+    assert bench.scheduler.assign(alone)
+    assert not bench.scheduler.assign(a_run())
 
 
 def test_coroutines_run_side_by_side(make: Callable[..., Bench]) -> None:
     bench = make(concurrency=3)
     process = bench.add()
-    runs = bench.take(3)
-    assert not bench.workers.take(a_run())
+    runs = bench.assign(3)
+    assert not bench.scheduler.assign(a_run())
     assert all(run.started is not None for run in runs)
     for _ in range(3):
         process.take()
     process.done(tag=runs[1].number)
     bench.turn()
-    bench.take()
+    bench.assign()
     death = bench.gone(process)
     assert death.suspects == [runs[0], runs[2]] and len(death.unread) == 1
 
 
 def test_a_worker_that_said_last_gets_no_more(bench: Bench) -> None:
     process = bench.add()
-    bench.take()
+    bench.assign()
     process.take()
     process.done(last=True)
     bench.turn()
-    assert bench.workers.ready == 0 and not bench.workers.take(a_run())
+    assert bench.workers.ready == 0 and not bench.scheduler.assign(a_run())
     assert len(bench.workers) == 1, "until it has died"
 
 
 def test_what_was_queued_behind_the_last_comes_back_at_once(bench: Bench) -> None:
     process = bench.add()
     bench.short(process)
-    runs = bench.take(3)
+    runs = bench.assign(3)
     process.take()
     process.done(last=True)
     bench.turn()
@@ -429,26 +436,26 @@ def test_what_was_queued_behind_the_last_comes_back_at_once(bench: Bench) -> Non
     assert death.suspects == [] and death.unread == []
 
 
-def test_a_worker_that_does_not_end_after_its_last_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_end_after_its_last_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_LEAVE_S", 0.05)
     for ends in (True, False):
         process = bench.add()
-        bench.take()
+        bench.assign()
         process.take()
         process.done(last=True)
         bench.turn()
         if ends:
             bench.gone(process, 0)
-        assert not bench.nonsense
+        assert not bench.killed
         bench.loop.turn(1.0)  # to the end of its time
-    assert [pid for pid, _ in bench.nonsense] == [process.pid]
+    assert bench.killed == [process.pid]
 
 
 def test_retired_workers_find_the_end_behind_what_they_have(bench: Bench) -> None:
     process = bench.add()
-    bench.take()
+    bench.assign()
     bench.workers.retire()
-    assert bench.workers.ready == 0 and not bench.workers.take(a_run())
+    assert bench.workers.ready == 0 and not bench.scheduler.assign(a_run())
     assert process.take() is not None
     with pytest.raises(EOFError):
         process.end.receive()
@@ -462,42 +469,42 @@ def test_a_full_kernel_queue_is_not_a_loss(bench: Bench) -> None:
     bench.short(process, 0.01)
     body = b"x" * 40_000
     taken = []
-    while bench.workers.take(run := a_run(body)):
+    while bench.scheduler.assign(run := a_run(body)):
         taken.append(run)
     assert 1 < len(taken) < 16, "the queue was full before the depth was reached"
     assert run.life.state is RunState.WAITING
     process.take()
     process.done(runtime_ms=0.01)
     bench.turn()
-    assert bench.workers.take(run)
+    assert bench.scheduler.assign(run)
 
 
 def test_a_worker_that_has_closed_its_end_takes_nothing(bench: Bench) -> None:
     process = bench.add()
     process.end.sock.shutdown(socket.SHUT_RD)
     run = a_run()
-    assert not bench.workers.take(run)
+    assert not bench.scheduler.assign(run)
     assert run.life.state is RunState.WAITING and bench.workers.ready == 0
-    assert [pid for pid, _ in bench.nonsense] == [process.pid], "told, so that it is replaced"
+    assert bench.killed == [process.pid], "killed, so that it is replaced"
 
 
-def test_a_worker_that_shuts_its_end_is_told(bench: Bench) -> None:
+def test_a_worker_that_shuts_its_end_is_killed(bench: Bench) -> None:
     """Its link would be readable for ever."""
     process = bench.add()
     process.end.sock.shutdown(socket.SHUT_WR)
     bench.turn()
-    assert [pid for pid, _ in bench.nonsense] == [process.pid]
+    assert bench.killed == [process.pid]
 
 
 def test_a_worker_that_cannot_serve_says_why(bench: Bench) -> None:
     process = bench.add(ready=False)
     process.say("failed", "Traceback …")
     bench.turn()
-    assert bench.failed == [(process.pid, "Traceback …")]
+    assert bench.orders == [orders.Failed("Traceback …", serving=0)]
     assert not bench.gone(process, 70).ready
 
 
-NONSENSE: list[list[Any]] = [
+BROKEN: list[list[Any]] = [
     ["unknown"],
     ["done"],
     ["done", 1],
@@ -529,42 +536,43 @@ NONSENSE: list[list[Any]] = [
 ]
 
 
-@pytest.mark.parametrize("head", NONSENSE, ids=repr)
-def test_nonsense_is_told_and_ends_nothing(bench: Bench, head: list[Any]) -> None:
+@pytest.mark.parametrize("head", BROKEN, ids=repr)
+def test_a_broken_protocol_is_answered_by_a_kill(bench: Bench, head: list[Any]) -> None:
     """`None` stands for the tag of the run that the worker has in hand."""
     process = bench.add()
-    (run,) = bench.take()
+    (run,) = bench.assign()
     process.take()
     process.say(*[run.number if field is None and place == 1 else field for place, field in enumerate(head)])
     bench.turn()
-    assert len(bench.nonsense) == 1 and bench.nonsense[0][0] == process.pid, bench.reports
+    assert bench.killed == [process.pid], bench.reports
     assert bench.reports == []
     assert bench.gone(process).suspects == [run], "what it ran is not forgotten"
 
 
-def test_a_result_over_the_limit_is_told(bench: Bench) -> None:
+def test_a_worker_with_a_result_over_the_limit_is_killed(bench: Bench) -> None:
     """A plugin that speaks for its worker could close the listener's channel with it (`max_message_size`)."""
     process = bench.add()
-    (run,) = bench.take()
+    (run,) = bench.assign()
     process.take()
     process.say("done", *Report(run.number, "success", 1.0, ""), body=bytes(RESULT_LIMIT + 1))
     bench.turn()
-    assert len(bench.nonsense) == 1 and bench.reports == []
+    assert len(bench.killed) == 1 and bench.reports == []
 
 
 def test_a_long_traceback_is_shortened(bench: Bench) -> None:
     process = bench.add(ready=False)
     process.say("failed", "x" * 1_000_000)
     bench.turn()
-    assert len(bench.failed[0][1]) <= TRACE_LIMIT
+    (failed,) = bench.orders
+    assert isinstance(failed, orders.Failed) and len(failed.trace) <= TRACE_LIMIT
 
 
 @pytest.mark.parametrize("data", [b"x", b"\0\0\0\0\1{", b"\1\0\0\0\0"])
-def test_what_is_no_packet_is_told(bench: Bench, data: bytes) -> None:
+def test_a_worker_that_sends_no_packet_is_killed(bench: Bench, data: bytes) -> None:
     process = bench.add()
     process.end.sock.send(data)
     bench.turn()
-    assert [pid for pid, _ in bench.nonsense] == [process.pid]
+    assert bench.killed == [process.pid]
 
 
 def test_descriptors_that_a_worker_sends_are_not_kept(bench: Bench) -> None:
@@ -576,22 +584,71 @@ def test_descriptors_that_a_worker_sends_are_not_kept(bench: Bench) -> None:
         process.end.send(["ready"], fds=(0, 1))
         bench.turn()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert {pid for pid, _ in bench.nonsense} == {process.pid}
+    assert set(bench.killed) == {process.pid}
 
 
-def test_a_report_of_a_run_twice_is_nonsense(bench: Bench) -> None:
+def test_a_run_is_reported_once(bench: Bench) -> None:
     process = bench.add()
-    (run,) = bench.take()
+    (run,) = bench.assign()
     process.take()
     process.done(tag=run.number)
     process.done(tag=run.number)
     bench.turn()
-    assert len(bench.reports) == 1 and len(bench.nonsense) == 1
+    assert len(bench.reports) == 1 and len(bench.killed) == 1
 
 
 def test_a_worker_that_says_ready_twice_is_not_given_more(bench: Bench) -> None:
     process = bench.add()
-    bench.take()
+    bench.assign()
     process.say("ready")
     bench.turn()
-    assert not bench.workers.take(a_run()), "it has one in hand already"
+    assert not bench.scheduler.assign(a_run()), "it has one in hand already"
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_report_of_a_run_that_has_not_begun_settles_nothing(bench: Bench, reads: bool) -> None:
+    """Numbers of runs can be guessed: a worker may not settle what is queued ahead to it."""
+    process = bench.add()
+    bench.short(process)
+    first, ahead, _ = bench.assign(3)
+    if reads:
+        process.take()
+    process.done(tag=ahead.number)
+    bench.turn()
+    assert bench.killed == [process.pid] and len(bench.reports) == 1
+    death = bench.gone(process)
+    assert ahead in death.unread and death.suspects == ([first] if reads else [])
+
+
+def test_a_run_that_was_reported_unread_does_not_end_the_listener(bench: Bench) -> None:
+    """Its packet still lies in the kernel's queue when the rest is taken back."""
+    process = bench.add()
+    bench.short(process)
+    first, second, third = bench.assign(3)
+    process.done(tag=first.number)
+    bench.turn()
+    assert bench.reports[-1][0] is first, "it is the worker's own, and begun"
+    assert bench.scheduler.recall_all() == [second, third]
+    assert bench.gone(process).suspects == []
+
+
+def test_what_follows_unread_work_that_was_moved_has_begun(bench: Bench) -> None:
+    """Else it would have no time limit, and its report would be taken for a forgery."""
+    busy = bench.add()
+    bench.short(busy)
+    first, second, third = bench.assign(3)
+    bench.add()
+    assert bench.scheduler.rebalance() == [first], "not even the first was read"
+    assert second.started is not None and third.started is None
+    assert (assignment := busy.take()) is not None and assignment.tag == second.number
+    busy.done()
+    bench.turn()
+    assert bench.reports[-1][0] is second and not bench.killed
+
+
+def test_a_worker_that_comes_after_the_retirement_is_retired(bench: Bench) -> None:
+    bench.workers.retire()
+    late = bench.add(ready=False)
+    with pytest.raises(EOFError):
+        late.end.receive()
+    assert bench.workers.ready == 0
