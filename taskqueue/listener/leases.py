@@ -106,7 +106,7 @@ class Leases:
                 RunState.ASSIGNED,
                 RunState.WAITING,
             }
-            if old and run.delivery.held and run.message_id not in self._awaiting_copy and not run.unleasable:
+            if old and run.delivery.held and not run.unleasable:
                 self._lease(run)
 
     def _lease(self, run: Run) -> None:
@@ -118,7 +118,7 @@ class Leases:
 
     def _publish(self, run: Run) -> None:
         if run.message_id in self._awaiting_copy or not run.delivery.held:
-            return  # two checks asked for the declaration, or the delivery was lost before it was answered
+            return  # a copy is on its way, or the delivery was lost while the queue was declared
         self._awaiting_copy[run.message_id] = run  # not earlier: a lost connection drops the declaration
         copy = handed_back(run.properties, run.attempt - 1, run.crashes)
         self._publisher.publish(

@@ -15,48 +15,21 @@ from typing import Any
 
 import pytest
 
-from taskqueue.amqp import Delivery
-from taskqueue.config.settings import GroupSettings
+from listening import Source, group
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
 from taskqueue.link import orders, packets
 from taskqueue.link.assignment import ERROR_LIMIT, RESULT_LIMIT, TRACE_LIMIT, Assignment, Report
 from taskqueue.link.packets import Link
 from taskqueue.listener import workers
-from taskqueue.listener.run import Run, begin
+from taskqueue.listener.run import Run
 from taskqueue.listener.states import RunState
 from taskqueue.listener.worker_process import Death
 from taskqueue.listener.workers import Workers
-from taskqueue.protocol.properties import Properties
-from taskqueue.protocol.queues import Queue
-
-
-def group(concurrency: int = 1) -> GroupSettings:
-    return GroupSettings(
-        worker_type="w", instance=None, workers=1, user=None, results_routing_key="results", report_results=True,
-        max_retries=0, retry_delay_s=1.0, retry_max_delay_s=60.0, max_crashes=3, soft_time_limit_s=None,
-        time_limit_s=None, max_tasks=None, max_memory_bytes=None, prefetch=None, concurrency=concurrency, preload=True,
-        own={},
-    )  # fmt: skip
-
-
-class Nobody:
-    """Where these deliveries come from: they are never settled."""
-
-    queue = Queue("worker_w", {})
-
-    def holds(self, delivery: Delivery) -> bool:
-        return False
-
-    def settle(self, delivery: Delivery) -> bool:
-        return False
-
-
-NOBODY = Nobody()
 
 
 def a_run(body: bytes = b"body") -> Run:
-    return begin(Delivery(NOBODY, 1, 1, Properties(message_id=f"m{next(_numbers)}"), body, False))
+    return Source().run(f"m{next(_numbers)}", body=body)
 
 
 _numbers = iter(range(10**9))
@@ -102,7 +75,7 @@ class Bench:
         self.orders: list[orders.Order] = []
         self.workers = Workers(
             self.loop,
-            group(concurrency),
+            group(concurrency=concurrency),
             self,
             on_ready=lambda: self.ready.append(self.workers.ready),
             on_report=lambda run, report, body: self.reports.append((run, report, body)),
