@@ -1,4 +1,4 @@
-"""`taskqueue-workerpool`: composes and runs the workerpool."""
+"""The program `taskqueue-workerpool`: reads its command line, builds the pool's parts, runs the loop until the end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from taskqueue.cli.daemon_options import OK, Command, run
 from taskqueue.foundation.loop import Loop
-from taskqueue.host import daemon, service_manager
+from taskqueue.host import daemon, kernel, service_manager
+from taskqueue.host.title import set_title
 from taskqueue.pool.pool import Workerpool
 
 NAME = "taskqueue-workerpool"
 _MARGIN_S = 15.0
-"""What the end of all groups may take beyond `stop_timeout`."""
+"""Seconds that the end of all groups may take beyond `stop_timeout`; after that the service manager kills the pool."""
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def _serve(command: Command) -> int:
             logs=lambda settings: daemon.log_settings(options, settings.logging),
             log_fd=log_fd,
             on_stopped=loop.stop,
+            descriptor_limit=kernel.raise_descriptor_limit(),  # each group needs four, each reader of the status one
         )
 
         def stop() -> None:
@@ -44,6 +46,7 @@ def _serve(command: Command) -> int:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, stop)
         loop.on_signal(signal.SIGHUP, service_manager.reloading(pool.reload))
+        set_title("workerpool")
         options.runtime_dir.mkdir(mode=0o755, exist_ok=True)
         pool.start(options.runtime_dir / "workerpool.sock")
         service_manager.notify("READY=1")

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from taskqueue.config.load import Settings
 from taskqueue.dispatcher.dispatcher import Dispatcher
-from taskqueue.errors import ConfigError
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import service_manager
+from taskqueue.host.reload import reread
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,7 @@ class Service:
 
     def reload(self) -> None:
         """SIGHUP: a changed config gets a new dispatcher; the old one finishes what it has in hand."""
-        if self._stopping:
-            return
-        try:
-            settings = self._load()
-        except ConfigError as error:
-            for fault in error.faults:
-                log.error("%s", fault)
-            log.error("not reloaded: the config has %d faults; nothing was changed", len(error.faults))
+        if self._stopping or (settings := reread(self._load)) is None:
             return
         if (settings.amqp, settings.dispatcher) == (self._settings.amqp, self._settings.dispatcher):
             log.info("reloaded: nothing changed")

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from taskqueue.foundation.loop import Loop, Timer
+if TYPE_CHECKING:
+    from taskqueue.foundation.loop import Timer
+    from taskqueue.foundation.scheduler import Scheduler
 
 LINE_LIMIT = 4096
 """Bytes of a line; a longer one is logged in pieces."""
@@ -24,7 +27,7 @@ _PIPE_LIMIT = 1 << 20
 class Allowance:
     """How much may be logged of what `writers` processes write; `say` tells how much more there was."""
 
-    def __init__(self, loop: Loop, say: Callable[[str], None], writers: int = 1) -> None:
+    def __init__(self, loop: Scheduler, say: Callable[[str], None], writers: int = 1) -> None:
         self._loop = loop
         self._say = say
         self._writers = writers
@@ -66,7 +69,7 @@ class Allowance:
 class Output:
     """Reads the end `fd` of a pipe until it ends, and calls `line` for each line of it that `allowance` lets pass."""
 
-    def __init__(self, loop: Loop, fd: int, line: Callable[[str], None], allowance: Allowance) -> None:
+    def __init__(self, loop: Scheduler, fd: int, line: Callable[[str], None], allowance: Allowance) -> None:
         self.fd = fd
         self._loop = loop
         self._line = line

@@ -1,7 +1,8 @@
-"""Starts our helper processes as the right unix user: exec, so that nothing of the pool's memory goes with them.
+"""Starts a Python program of this package as a given unix user, by fork and exec.
 
-The user is changed before the new interpreter starts: no line of Python runs with more rights than the group has.
-It must never start anything as a user that the config does not name.
+After the exec nothing of the starting process's memory is left in the new one. The user is changed before the exec, so
+that the program never runs with more rights than that user has. This module must never start anything as a user that
+the config does not name.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from taskqueue.errors import ConfigError
+from taskqueue.host.kernel import limit_descriptors
 
 SERVICE_USER = "taskqueue"
+"""The unix user, and group, of every process that needs the broker's password."""
 _NOT_FOR_CHILDREN = ("TASKQUEUE_", "NOTIFY_SOCKET", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "LISTEN_", "SUDO_", "MAIL")
+"""Beginnings of the names of variables that a helper does not inherit: credentials, and the channels to the service
+manager, which would take the helper's messages for the daemon's."""
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+"""The search path where the daemon itself has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +41,9 @@ class Identity:
 
 
 def identity(user: str | None) -> Identity:
-    """The user to run as: `user`, or by default `taskqueue` (or `nobody`) for root, and whoever we are for others.
+    """The user `user`. For None: `taskqueue`, or else `nobody`, where this process is root; otherwise its own user.
 
-    Raises `ConfigError` where that user does not exist, or we may not become it.
+    Raises `ConfigError` where that user does not exist, or where this process may not become it.
     """
     own = os.geteuid()
     if user is not None:
@@ -63,7 +70,7 @@ def _lookup(user: str) -> pwd.struct_passwd | None:
 
 
 def environment(who: Identity, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a process of `who` finds in its environment: no credentials, nothing that speaks to our service manager."""
+    """The environment of a process of `who`: without credentials, and without channels to the service manager."""
     kept = {name: value for name, value in inherited.items() if not name.startswith(_NOT_FOR_CHILDREN)}
     return {
         "PATH": _PATH,
@@ -84,11 +91,13 @@ def spawn(
     *,
     output: int = subprocess.PIPE,
     foreground: bool = False,
+    descriptor_limit: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module FD…` as `who`, with `fds` and `log_fd` open. The caller reaps it.
 
-    It has a session of its own and no input, unless it is to have our terminal, in the `foreground`. Its standard
-    output and error are one: a pipe, to be read by the caller, or the descriptor `output`.
+    The process has a session of its own and no input; in the `foreground` it keeps the caller's session and terminal.
+    Its standard output and error are one: a pipe, to be read by the caller, or the descriptor `output`.
+    `descriptor_limit` is its soft RLIMIT_NOFILE; None where it inherits the caller's. Raises `OSError`.
     """
     switching = who.uid != os.geteuid()
     passed = [*fds, log_fd] if log_fd is not None else list(fds)
@@ -104,6 +113,8 @@ def spawn(
         env=environment(who, os.environ),
         umask=0o022,
         start_new_session=not foreground,
+        # It runs after the change of user, last before exec; it is safe where the caller has one thread, as the pool.
+        preexec_fn=None if descriptor_limit is None else partial(limit_descriptors, descriptor_limit),
         **become,
     )
     return process

@@ -1,6 +1,16 @@
-"""One group: keeps the generation that is wanted running, replaces it without a gap, backs off when it fails.
+"""One group: it keeps the generation that is wanted running, replaces it without a gap, backs off when it fails.
 
-It must never touch another group: whatever happens here, the others do not notice.
+How the group `worker1` is replaced after a reload that has changed `workers` from 1 to 3:
+
+1. Generation A is `_current`: it serves with one worker. `run_by(blueprint)` brings the new blueprint.
+2. The group starts generation B by it. B is `_upcoming`: it imports the plugin while A serves on.
+3. B is ready. From now on B is `_current`; A is drained, and `_retiring` until its last process is reaped.
+4. Where B fails instead, A serves on. B is tried again after one second, then two, and so on up to a minute.
+
+A group whose current generation dies starts another: at once if that one had served for ten seconds, otherwise after
+the same backoff. `broke` is for errors that nobody expected: every generation is killed, and the group backs off.
+
+This module must never touch another group: whatever happens here, the others do not notice.
 """
 
 from __future__ import annotations
@@ -13,34 +23,45 @@ from typing import Any
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.lifecycle import Lifecycle
-from taskqueue.foundation.loop import Loop, Timer
-from taskqueue.pool.generation import Blueprint, Generation
+from taskqueue.foundation.loop import Timer
+from taskqueue.foundation.scheduler import Scheduler
+from taskqueue.pool.blueprint import Blueprint
+from taskqueue.pool.containment import ContainedLoop
+from taskqueue.pool.generation import Generation
 from taskqueue.pool.states import GROUP_MOVES, GroupState
 
 log = logging.getLogger(__name__)
 
 _BACKOFF = (1.0, 60.0)
-"""First and longest wait before a failed group is tried again, in seconds (section 7 of the design)."""
+"""Seconds: the first and the longest wait before a failed group is tried again (section 7 of the design)."""
 _STEADY_S = 10.0
-"""A generation that served so long before it died is replaced at once."""
+"""Seconds of service after which a generation that dies is replaced at once: its plugin can start."""
 
 
 class Group:
-    """The workers of one type, or one named instance of it. `on_stopped(group)` is called after `stop`."""
+    """The workers of one type, or one named instance of it. `run_by` starts it; `on_stopped(group)` is called once the
+    last process is gone after `stop`. `make_generation` takes what `Generation` takes."""
 
     def __init__(
-        self, loop: Loop, blueprint: Blueprint, stop_timeout_s: float, on_stopped: Callable[[Group], None]
+        self,
+        loop: Scheduler,
+        blueprint: Blueprint,
+        on_stopped: Callable[[Group], None],
+        make_generation: Callable[..., Generation] = Generation,
     ) -> None:
         self.life = Lifecycle(GroupState.STARTING, GROUP_MOVES)
         self.blueprint = blueprint
-        self.stop_timeout_s = stop_timeout_s
+        self.stop_timeout_s = 0.0
+        """Seconds that a workitem may run on while its generation is drained."""
         self.since = time.time()
+        """When it came into its state, in Unix time."""
         self.restarts = 0
         """How often its processes were started again because they died or could not start."""
         self.last_error: str | None = None
         self._last_trace: str | None = None
-        self._loop = loop
+        self._loop = ContainedLoop(loop, self)
         self._on_stopped = on_stopped
+        self._make_generation = make_generation
         self._begun = False
         self._current: Generation | None = None
         self._upcoming: Generation | None = None
@@ -56,13 +77,18 @@ class Group:
 
     @property
     def generations(self) -> list[Generation]:
-        """All that still has processes, the newest last."""
+        """Those that still have processes, the newest last."""
         return [*self._retiring, *filter(None, (self._current, self._upcoming))]
 
-    # -- wanted
+    @property
+    def pids(self) -> set[int]:
+        """All its helpers that are not reaped yet."""
+        return {pid for generation in self.generations for pid in generation.pids.values()}
 
-    def run(self, blueprint: Blueprint, stop_timeout_s: float) -> None:
-        """Run by `blueprint` from now on; what runs already is replaced without a gap, where that changes anything."""
+    # -- orders of the pool
+
+    def run_by(self, blueprint: Blueprint, stop_timeout_s: float) -> None:
+        """Run by `blueprint` from now on; a generation that another blueprint made is replaced without a gap."""
         self.stop_timeout_s = stop_timeout_s
         if self._begun:
             if blueprint == self.blueprint and self.life.state is not GroupState.REFUSED:
@@ -92,7 +118,28 @@ class Group:
         for generation in list(self.generations):
             generation.stop_now()
 
-    # -- what generations tell
+    def reaped(self, pid: int, exit_code: int) -> None:
+        """The pool has reaped one of `pids`."""
+        next(each for each in self.generations if pid in each.pids.values()).reaped(pid, exit_code)
+
+    def ask_status(self, done: Callable[[], None]) -> int:
+        """Ask each listener for its part of `status`, and call `done` for each that answers; how many were asked."""
+        return sum(generation.ask_status(done) for generation in self.generations)
+
+    def broke(self, why: str) -> None:
+        """After an error that nobody expected, `why`: kill every generation, and start anew after the backoff."""
+        self._retiring = self.generations
+        self._current = self._upcoming = None
+        if self.life.can(GroupState.STOPPING):
+            self.restarts += 1
+            self.last_error = why
+            self._back_off()
+        for generation in self._retiring:
+            generation.abandon()
+        self._retiring = [generation for generation in self._retiring if generation.pids]
+        self._maybe_stopped()
+
+    # -- reports of the generations
 
     def _ready(self, generation: Generation) -> None:
         if generation is not self._upcoming:
@@ -138,26 +185,21 @@ class Group:
         if was_current and self._upcoming is not None:
             self._move(GroupState.STARTING)
             return  # a replacement is on its way already
-        lived_s = time.monotonic() - (generation.ready_at or time.monotonic())
-        if lived_s >= _STEADY_S:
+        served_s = time.monotonic() - (generation.ready_at or time.monotonic())
+        if served_s >= _STEADY_S:
             self._backoff.reset()
             self._start()
-            return
-        wait_s = self._backoff.next_s()
-        self._retry = self._loop.call_later(wait_s, self._start)
-        self._retry_at = time.time() + wait_s
-        log.warning("group backs off: group=%s next_try_in=%.1fs", self.name, wait_s)
-        if self._current is None:
-            self._move(GroupState.BACKOFF)
+        else:
+            self._back_off()
 
-    # -- helpers
+    # -- starting and waiting
 
     def _start(self) -> None:
         """Start a generation of the blueprint; it takes over from the one that serves once it is ready."""
-        self._retry, self._retry_at = None, None
+        self._cancel_retry()
         if self._current is None and self.life.state is not GroupState.STARTING:
             self._move(GroupState.STARTING)
-        upcoming = Generation(
+        upcoming = self._make_generation(
             self._loop, self.blueprint, on_ready=self._ready, on_gone=self._gone, on_error=self._error
         )
         self._upcoming = upcoming
@@ -167,12 +209,22 @@ class Group:
             self._upcoming = None
             self._refuse(str(error))
         except OSError as error:
-            # Half of it may run; it is gone when that half is reaped, or now.
+            # One of its helpers may run: the generation is gone when that one is reaped, or now.
             upcoming.last_error = f"cannot start processes: {error.strerror}: {error.filename or ''}"
             log.exception("group cannot start: group=%s", self.name)
             upcoming.kill()
             if not upcoming.pids:
                 self._gone(upcoming)
+
+    def _back_off(self) -> None:
+        """Start a generation later."""
+        self._cancel_retry()
+        wait_s = self._backoff.next_s()
+        self._retry = self._loop.call_later(wait_s, self._start)
+        self._retry_at = time.time() + wait_s
+        log.warning("group backs off: group=%s next_try_in=%.1fs", self.name, wait_s)
+        if self._current is None and self.life.state is not GroupState.BACKOFF:
+            self._move(GroupState.BACKOFF)
 
     def _refuse(self, why: str) -> None:
         log.error("group not started: group=%s reason=%s", self.name, why)
@@ -199,7 +251,7 @@ class Group:
         self.since = time.time()
 
     def status(self) -> dict[str, Any]:
-        """What the status socket shows of this group."""
+        """The group's part of the status document."""
         settings, plugin = self.blueprint.settings, self.blueprint.plugin
         return {
             "name": self.name,

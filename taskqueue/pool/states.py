@@ -1,4 +1,4 @@
-"""The states of a group, and of one generation of its processes: every move that there is. Pure."""
+"""The states of a group, and of one generation of its processes, with every move from one to another. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GroupState(Enum):
     STARTING = "starting"
     RUNNING = "running"
     BACKOFF = "backoff"
-    """Its processes failed; the next try is at a known time."""
+    """Its processes failed, or a defect of ours broke it; the next try is at a known time."""
     REFUSED = "refused"
     """It cannot be started as configured (another user without root); a reload may change that."""
     STOPPING = "stopping"
@@ -23,21 +23,21 @@ GROUP_MOVES: Mapping[GroupState, frozenset[GroupState]] = {
     GroupState.STARTING: frozenset({GroupState.RUNNING, GroupState.BACKOFF, GroupState.STOPPING, GroupState.REFUSED}),
     GroupState.RUNNING: frozenset({GroupState.STARTING, GroupState.BACKOFF, GroupState.STOPPING}),
     GroupState.BACKOFF: frozenset({GroupState.STARTING, GroupState.STOPPING, GroupState.REFUSED}),
-    GroupState.REFUSED: frozenset({GroupState.STARTING, GroupState.STOPPING}),
+    GroupState.REFUSED: frozenset({GroupState.STARTING, GroupState.BACKOFF, GroupState.STOPPING}),
     GroupState.STOPPING: frozenset({GroupState.STOPPED}),
     GroupState.STOPPED: frozenset(),
 }
 
 
 class GenerationState(Enum):
-    """One listener with its template and workers: from spawn to the last one reaped."""
+    """A listener with its template and workers, from spawn to the last one reaped: see `pool.generation`."""
 
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
     """It consumes no more, finishes what runs and hands back the rest."""
     ENDING = "ending"
-    """One of its processes is gone or was told to go; the others follow."""
+    """A helper has died or was killed; the other one follows."""
     GONE = "gone"
 
 

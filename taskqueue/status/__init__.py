@@ -1,1 +1,1 @@
-"""The status document of a pool: who serves it, and who reads it."""
+"""The status document of a pool: the socket that serves it, and the reader of that socket."""

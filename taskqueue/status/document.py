@@ -1,4 +1,7 @@
-"""What the workerpool of this host says of itself on its status socket, typed. It never gives an order."""
+"""The status document of this host's workerpool, typed, and how it is read from the status socket.
+
+Reading it changes nothing in the pool. Every time in it is Unix time in seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ RUNTIME_DIR = Path("/run/taskqueue")
 """Where the daemons of a host have their pid files and sockets."""
 SOCKET = RUNTIME_DIR / "workerpool.sock"
 _TIMEOUT_S = 5.0
+"""Seconds that a reader waits for the document; a pool that takes longer counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A workitem that a worker runs. `since` is Unix time, as everywhere here."""
+    """A workitem that a worker runs."""
 
     id: str
     attempt: int
@@ -41,13 +45,13 @@ class Worker:
 class Generation:
     """A listener with its template and workers; a group has several while one replaces another.
 
-    What its listener has not said yet is None or empty.
+    A value that its listener has not sent yet is None or empty.
     """
 
     state: str
     since: float
     pids: Mapping[str, int]
-    """Of `listener` and `template`."""
+    """The processes, by `listener` and `template`."""
     max_memory_by: str | None
     connected: bool | None
     blocked: bool | None
@@ -64,7 +68,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of workers. `state`: see `lifecycle.GroupState`."""
+    """A group of workers. `state` is a value of `pool.states.GroupState`."""
 
     name: str
     worker_type: str
@@ -88,7 +92,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The workerpool. `now` is its own clock, which the times of the document are to be compared with."""
+    """The workerpool. Compare the times in the document with `now`, its own clock when it answered."""
 
     version: str
     host: str
@@ -102,7 +106,7 @@ class Pool:
 
 
 def read(path: Path = SOCKET) -> Pool:
-    """Ask the workerpool at `path`; raises `PoolUnavailable` with what is to be done about it."""
+    """Read the document of the workerpool at `path`; raises `PoolUnavailable`, whose text says what to do about it."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(str(path))  # without a timeout: with one it is EAGAIN where many are waiting
@@ -122,7 +126,7 @@ def read(path: Path = SOCKET) -> Pool:
 
 
 def parse(document: Mapping[str, Any]) -> Pool:
-    """The document of the status socket; raises what a wrong one makes Python raise."""
+    """The typed form of `document`; raises `KeyError`, `TypeError` or `AttributeError` where it has another shape."""
     return Pool(
         **{name: document[name] for name in ("version", "host", "pid", "state", "since", "now")},
         groups=tuple(_group(each) for each in document["groups"]),

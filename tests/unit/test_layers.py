@@ -45,7 +45,7 @@ WINGS: dict[str, set[str]] = {
 A wing stands below the line that names it, so that no two can need each other. Inside a wing no circle is allowed."""
 
 NAMED_BY_STRING = {
-    "pool.generation": {"listener.__main__", "worker.template"},
+    "pool.helper": {"listener.__main__", "worker.template"},
     "cli.main": {"cli.commands"},
     "cli.trial.trial": {"cli.trial.worker"},
     "cli.commands.dev": {"cli"},
