@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import encodings
 import json
+import logging
 import pkgutil
 import re
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from typing import Any, NamedTuple
 
 from taskqueue.errors import MalformedWorkitem
 from taskqueue.foundation import json_coders
+
+log = logging.getLogger(__name__)
 
 TYPE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 """The names of worker types: `worker_` and such a name fit the 255 bytes of an AMQP queue name."""
@@ -60,7 +63,7 @@ def route(body: bytes, content_type: str | None, content_encoding: str | None, h
     """Find the worker type of a message.
 
     `header_type` is its header `worker_type`, None without one; where there is one, the body is not read. Raises
-    `MalformedWorkitem` with the reason `malformed` or `unknown-format`.
+    `MalformedWorkitem` with the reason `malformed` or `unknown-format`, whatever a third party's format raises.
     """
     if header_type is not None:
         return Routed(worker_type(header_type), body, content_type)
@@ -199,16 +202,46 @@ def _ascii(head: bytes) -> str:
 
 
 @cache
-def _formats() -> dict[str, Format]:
+def formats() -> dict[str, Format]:
+    """Every format by content type, loaded once: the dispatcher does so at its start.
+
+    One that cannot be loaded is named in the log and left out: its workitems become dead letters (`unknown-format`).
+    """
     from importlib.metadata import entry_points  # 4 MiB that only a dispatcher needs
 
-    builtin: dict[str, Format] = {TEXT: parse_text, JSON: parse_json}
-    added = {entry.name.lower(): entry for entry in entry_points(group=FORMATS_GROUP)}
-    return {name: entry.load() for name, entry in added.items() if name not in builtin} | builtin
+    found: dict[str, Format] = {TEXT: parse_text, JSON: parse_json}
+    for entry in entry_points(group=FORMATS_GROUP):
+        media = entry.name.lower()
+        if media not in (TEXT, JSON):
+            try:
+                found[media] = _guarded(media, entry.load())
+            except Exception:
+                log.exception("format left out: content_type=%s object=%s", media, entry.value)
+    return found
+
+
+def _guarded(media: str, parse: Format) -> Format:
+    """A third party's format, which can fail in no other way than by `MalformedWorkitem` with one of two reasons."""
+
+    def guarded(body: bytes, charset: str | None) -> Routed:
+        try:
+            routed = Routed(*parse(body, charset))
+            if not isinstance(routed.body, bytes) or not isinstance(routed.content_type, str | None):
+                raise TypeError("expected Routed(str, bytes, str | None)")
+        except MalformedWorkitem as error:
+            if error.reason in {"malformed", "unknown-format"}:
+                raise
+            raise MalformedWorkitem("malformed", error.what, error.reason) from error
+        except Exception as error:
+            what = f"the format {media} failed: {type(error).__name__}"
+            raise MalformedWorkitem("malformed", what, str(error)) from error
+        return routed
+
+    return guarded
 
 
 def _format(media: str) -> Format:
     try:
-        return _formats()[media]
+        return formats()[media]
     except KeyError:
         raise MalformedWorkitem("unknown-format", f"content type {media!r:.80} needs the header worker_type") from None

@@ -1,8 +1,17 @@
 """The dispatcher: takes workitems from `taskqueue`, reads which worker type each is for, sends it to that queue.
 
-It also walks delayed workitems down the delay ladder. A delivery is settled only after what it led to is confirmed.
-It must never run a plugin's code, never look into a body whose header names the type, and never drop a message: what
-cannot be dispatched becomes a dead letter.
+The way of a delivery, say the text `mail hello` of the client's message 4711:
+
+1. The ingress consumer calls `_dispatch`. The text format finds the worker type `mail` and the body `hello`.
+2. `_send` declares `worker_mail` where it is not known to exist, and publishes the workitem there.
+3. The broker confirms: the delivery is settled. Only now may the broker forget it.
+
+A workitem with the header `x-delay` goes to the delay ladder in step 2: to the queue `taskqueue_delay_*` for the
+highest bit of its delay. When its time there is over, the ladder consumer calls `_step`, which sends it to the next
+rung, and at last to `worker_mail`. A workitem that cannot be dispatched goes to `taskqueue_dead` with the reason.
+
+This module must never run a plugin's code, never look into a body whose header names the type, and never drop a
+message.
 """
 
 from __future__ import annotations
@@ -28,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """One dispatcher on a connection of its own. `drain` it to end it."""
+    """One dispatcher on a connection of its own; `drain` ends it. `dispatched` and `dead` count since its start."""
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop = loop
@@ -37,8 +46,8 @@ class Dispatcher:
         self._drained: Callable[[], None] | None = None
         self._cancelling = 0
         self._in_hand: set[tuple[object, int, int]] = set()
-        """Deliveries whose publish has no answer yet. By name, not by number: an answer can come in the turn in which
-        the connection is lost, behind `_down`."""
+        """The deliveries whose publish has no answer yet. A set of names, not a counter: in the turn in which the
+        connection is lost an answer can come after `_down`, and must not be counted then."""
         self.dispatched = 0
         self.dead = 0
         self.connection = Connection(loop, settings.amqp, "taskqueue-dispatcher", on_up=self._up, on_down=self._down)
@@ -55,7 +64,7 @@ class Dispatcher:
         self.connection.start()
 
     def drain(self, done: Callable[[], None]) -> None:
-        """Consume no more, finish what is in hand, close the connection, then call `done`."""
+        """Consume no more, wait for the answers to what was published, close the connection, then call `done`."""
         self._drained = done
         self._cancelling = 2
         self._ingress.cancel(self._cancelled)
@@ -155,7 +164,7 @@ class Dispatcher:
         published: Published,
     ) -> None:  # fmt: skip
         if published is Published.LOST:
-            return  # with its delivery: the broker hands it out again; `_down` has forgotten it
+            return  # the delivery is lost, too: the broker delivers it again; `_down` has forgotten this one
         self._in_hand.discard((delivery.source, delivery.epoch, delivery.tag))
         match published:
             case Published.UNROUTABLE:
@@ -169,8 +178,9 @@ class Dispatcher:
         self._maybe_drained()
 
     def _refused(self, delivery: Delivery, queue: Queue, properties: Properties, body: bytes, why: str) -> None:
-        """The broker will not have it: a dead letter, at last one without the client's headers. Where not even that is
-        taken it stays in its queue, unsettled, for a person to see to the broker's limits."""
+        """The broker refuses the message: make it a dead letter, and where the broker refuses that, one without the
+        client's headers. Where the broker refuses that, too, the delivery stays unsettled in its queue, until a person
+        has looked at the broker's limits."""
         if queue.name != queues.DEAD:
             self._bury(delivery, MalformedWorkitem(DeadReason.REJECTED.value, f"it cannot be sent on: {why}"))
         elif (bare := reduced(properties)) != properties:

@@ -1,6 +1,11 @@
-"""The dispatcher as a service: one that runs, and those that a reload has replaced and that finish what they have.
+"""The dispatcher as a service: the one that runs, and those that a reload has replaced and that finish their work.
 
-It must never touch a delivery: that is the `Dispatcher`'s.
+1. `start`: the first dispatcher connects to the broker.
+2. `reload`, where `[amqp]` or `[dispatcher]` has changed: a second dispatcher connects, by the new settings. The first
+   one is drained: it consumes no more, waits for the confirms of what it has published, and is dropped.
+3. `stop`: every dispatcher is drained. When the last one has ended, or after 30 s, the loop stops.
+
+This module must never touch a delivery: that is the `Dispatcher`'s.
 """
 
 from __future__ import annotations
@@ -8,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from taskqueue import workitem
 from taskqueue.config.load import Settings
 from taskqueue.dispatcher.dispatcher import Dispatcher
 from taskqueue.foundation.loop import Loop
@@ -17,28 +23,39 @@ from taskqueue.host.reload import reread
 log = logging.getLogger(__name__)
 
 _STOP_S = 30.0
-"""From SIGTERM to giving up on answers from the broker."""
+"""Seconds from SIGTERM until the broker's confirms are no longer waited for; what is unsettled then is redelivered."""
 _MARGIN_S = 5.0
+"""Seconds that the end may take beyond that; then the service manager kills the process."""
 
 
 class Service:
-    """The dispatcher that runs, and those that a reload is replacing."""
+    """The dispatcher that runs, and those that are drained. `make(loop, settings)` makes one; it differs in tests."""
 
-    def __init__(self, loop: Loop, load: Callable[[], Settings], settings: Settings) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        load: Callable[[], Settings],
+        settings: Settings,
+        make: Callable[[Loop, Settings], Dispatcher] = Dispatcher,
+    ) -> None:
         self._loop = loop
         self._load = load
+        self._make = make
         self._settings = settings
-        self._all: list[Dispatcher] = [Dispatcher(loop, settings)]
+        self._all: list[Dispatcher] = [make(loop, settings)]
         self._stopping = False
         self.dispatched = 0
+        """Workitems sent on by the dispatchers that have ended."""
         self.dead = 0
+        """How many of them became dead letters."""
 
     def start(self) -> None:
-        """Connect, and dispatch from then on."""
+        """Load every format, then connect; workitems are dispatched from then on."""
+        workitem.formats()
         self._all[-1].start()
 
     def reload(self) -> None:
-        """SIGHUP: a changed config gets a new dispatcher; the old one finishes what it has in hand."""
+        """SIGHUP: where the config has changed a new dispatcher takes over; the old one finishes what it has in hand."""
         if self._stopping or (settings := reread(self._load)) is None:
             return
         if (settings.amqp, settings.dispatcher) == (self._settings.amqp, self._settings.dispatcher):
@@ -47,8 +64,8 @@ class Service:
         log.info("reloaded: connecting anew")
         self._settings = settings
         old = self._all[-1]
-        self._all.append(Dispatcher(self._loop, settings))
-        self.start()
+        self._all.append(self._make(self._loop, settings))
+        self._all[-1].start()
         self._end(old)
 
     def stop(self) -> None:
