@@ -55,7 +55,7 @@ class Service:
         self._all[-1].start()
 
     def reload(self) -> None:
-        """SIGHUP: where the config has changed a new dispatcher takes over; the old one finishes what it has in hand."""
+        """SIGHUP: where the config has changed a new dispatcher takes over, and the old one is drained."""
         if self._stopping or (settings := reread(self._load)) is None:
             return
         if (settings.amqp, settings.dispatcher) == (self._settings.amqp, self._settings.dispatcher):
