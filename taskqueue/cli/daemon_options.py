@@ -1,4 +1,8 @@
-"""The command line that both daemons share, and the one way in which they report a user's mistake."""
+"""The command line that both daemons share: its options, the config file that it names, and its exit statuses.
+
+`taskqueue-dispatcher --check` and `taskqueue-workerpool -f -c ./config.ini` are parsed here; then `run` calls the body
+of that daemon. A fault of the config is printed, in one line, and never logged: there is no log yet.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,16 @@ OK, FAILURE, USAGE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A parsed command line, and how to read the config file that it names (again and again, for reloads)."""
+    """A parsed command line, and a function that reads the config file that it names: again for each reload."""
 
     options: Options
     settings: Settings
-    """What the config says at the start."""
+    """The settings that the config had at the start."""
     load: Callable[[], Settings]
 
 
 def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[[Command], int]) -> int:
-    """Parse `argv`, read the config, run `body`; gives the exit status: 0, 1 failure, 2 usage or config."""
+    """Parse `argv`, read the config, run `body`; gives the exit status: 0, 1 for a failure, 2 for usage or config."""
     arguments = _parser(name, description).parse_args(argv)
     path: Path | None = arguments.config
 
@@ -71,11 +75,11 @@ def _path(text: str) -> Path:
 
 
 def version_line(name: str) -> str:
-    """What `--version` prints."""
+    """The line that `--version` prints."""
     return f"{name} {__version__}"
 
 
 def complain(name: str, *lines: str) -> None:
-    """Say on standard error what is wrong, one line each."""
+    """Print `lines` on standard error, each with the name of the program."""
     for line in lines:
         print(f"{name}: {line}", file=sys.stderr)

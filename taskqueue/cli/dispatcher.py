@@ -1,4 +1,4 @@
-"""`taskqueue-dispatcher`: composes and runs the dispatcher."""
+"""The program `taskqueue-dispatcher`: reads its command line, builds the service, runs the loop until the end."""
 
 from __future__ import annotations
 

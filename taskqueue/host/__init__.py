@@ -1,1 +1,1 @@
-"""Linux, as our processes meet it: users, processes, cgroups, logs, service manager. Empty, for workers import it."""
+"""What taskqueue needs of the host: users, processes, cgroups, logs, service manager. Empty, for workers import it."""

@@ -2,13 +2,13 @@
 
     <the pool's>/              cgroup.subtree_control: memory
       pool/                    the pool and its listeners: a cgroup with controllers below it holds no process
-      group-<name>-<pid>-<n>/  one generation of a group of the pool with that pid, delegated to the group's user
+      group-<name>-<pid>-<n>/  a generation of the pool with that pid, delegated to the group's user
         template/
         worker-<n>/            one worker and all that it starts: memory.max, memory.oom.group
 
 The rules are those of the kernel's Documentation/admin-guide/cgroup-v2.rst ("Delegation", "No Internal Process
 Constraint") and of systemd's CGROUP_DELEGATION. Functions raise `OSError` where the kernel, or the host, refuses. This
-module must never decide whom to limit, nor touch a cgroup that is not the pool's.
+module must never decide which worker to limit, nor touch a cgroup that is not the pool's.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ from pathlib import Path
 
 _POOL, _TEMPLATE, _GROUP, _WORKER = "pool", "template", "group-", "worker-"
 _DELEGATED = ("trusted.delegate", "user.delegate")
-"""Extended attributes that systemd sets on what it has delegated; the second one since version 251."""
+"""Extended attributes that systemd sets on a cgroup that it has delegated; the second one since version 251."""
 _numbers = count(1)
+"""Numbers of generations: two of one group may live at the same time."""
 
 
 def claim() -> Path:
-    """Make this process's cgroup ready to hold groups, and give it. The `OSError` says why it cannot be."""
+    """Prepare this process's cgroup for generations below it, and give its path; the `OSError` says why it cannot be.
+
+    Call it while this process is the only one in the cgroup. What killed pools have left behind is removed.
+    """
     own = _own()
     if "memory" not in _words(own / "cgroup.controllers"):
         raise OSError(errno.ENOTSUP, "no memory controller in this process's cgroup", str(own))
     if Path("/run/systemd/system").exists() and not _is_delegated(own):
         raise OSError(errno.EPERM, "systemd has not delegated this process's cgroup (Delegate=yes)", str(own))
-    ours = own / _POOL
-    ours.mkdir(exist_ok=True)
+    for_pool = own / _POOL
+    for_pool.mkdir(exist_ok=True)
     try:
-        enter(ours)
+        enter(for_pool)
         (own / "cgroup.subtree_control").write_text("+memory")
     except OSError:
         with suppress(OSError):
             enter(own)
-            ours.rmdir()
+            for_pool.rmdir()
         raise
     for left in own.glob(f"{_GROUP}*"):
         if not Path("/proc", left.name.split("-")[-2]).exists():  # its pool was killed
@@ -66,7 +70,7 @@ def enter_template(group: Path, pid: int) -> None:
 
 
 def make_worker(group: Path, number: int, max_bytes: int) -> Path:
-    """Make the cgroup of one worker: memory of at most `max_bytes`, no swap; who is over it dies with all others."""
+    """Make the cgroup of one worker: `max_bytes` of memory and no swap. Beyond that the kernel kills all in it."""
     worker = group / f"{_WORKER}{number}"
     worker.mkdir()
     (worker / "memory.max").write_text(str(max_bytes))
@@ -82,7 +86,7 @@ def enter(cgroup: Path, pid: int = 0) -> None:
 
 
 def ran_out_of_memory(worker: Path) -> bool:
-    """Whether the kernel has killed in it for memory."""
+    """Whether the kernel has killed a process in this cgroup because of its memory limit."""
     with suppress(OSError):
         words = _words(worker / "memory.events")
         return int(words[words.index("oom_kill") + 1]) > 0
@@ -90,13 +94,13 @@ def ran_out_of_memory(worker: Path) -> bool:
 
 
 def kill(cgroup: Path) -> None:
-    """SIGKILL to all processes in it and below (Linux 5.14; before that, others have to find them)."""
+    """SIGKILL to all processes in `cgroup` and below. Before Linux 5.14 it does nothing: others have to kill them."""
     with suppress(OSError):
         (cgroup / "cgroup.kill").write_text("1")
 
 
 def remove(cgroup: Path) -> bool:
-    """Remove it with all below; False where a process in it has not quite died yet."""
+    """Remove `cgroup` with all below it; False where a process in it has not quite died yet."""
     for directory, _, _ in os.walk(cgroup, topdown=False):
         with suppress(FileNotFoundError):
             try:

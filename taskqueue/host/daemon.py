@@ -1,6 +1,11 @@
-"""What makes a process of ours a daemon: it detaches, holds its pid file, logs, and gives up root.
+"""Makes this process a daemon: detached, the only holder of its pid file, with its log set up, without root.
 
-The only user of python-daemon. It must never know which daemon it is.
+1. `daemonized` locks `/run/taskqueue/dispatcher.pid`, while there is still a terminal for an error message.
+2. python-daemon detaches the process: two forks, a session of its own, working directory /. Not in the foreground.
+3. The log is set up; then the process becomes the user `become`, for good.
+4. The body runs. At its end, or when it raises, the pid file is removed.
+
+This module is the only user of python-daemon. It must never know which daemon it makes.
 """
 
 from __future__ import annotations
@@ -26,20 +31,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says; see section 8 of the design."""
+    """The options that both daemons have on their command line; see section 8 of the design."""
 
     name: str
     """`taskqueue-dispatcher` or `taskqueue-workerpool`."""
     foreground: bool
+    """Do not detach, and hold no pid file but one that `--pid-file` names."""
     verbose: bool
+    """Log at level DEBUG, whatever the config has."""
     pid_file: Path | None
-    """The pid file that was asked for."""
+    """The path that `--pid-file` names."""
     runtime_dir: Path
-    """Where sockets are, and the pid file where none was asked for."""
+    """The directory of the sockets, and of the pid file where the command line names none."""
 
 
 def log_settings(options: Options, settings: LoggingSettings) -> LoggingSettings:
-    """The log settings in force: the target by mode where config names none, DEBUG with `--verbose`."""
+    """`settings` with a target and the level in force.
+
+    Where the config names no target, a daemon logs to syslog. In the foreground the target is the journal, where
+    standard error leads there, or else standard error.
+    """
     in_foreground = "journal" if journal.is_stream(2) else "stderr"
     target = settings.target or (in_foreground if options.foreground else "syslog")
     return replace(settings, target=target, level="DEBUG" if options.verbose else settings.level)
@@ -47,10 +58,11 @@ def log_settings(options: Options, settings: LoggingSettings) -> LoggingSettings
 
 @contextmanager
 def daemonized(options: Options, settings: LoggingSettings, become: Identity | None = None) -> Iterator[int | None]:
-    """Run the body as a daemon, or in the foreground; gives the descriptor that the log goes to, if it is one.
+    """Run the body as a daemon, or in the foreground; gives the descriptor that the log goes to, None for syslog and
+    journal.
 
-    `become`: the user that runs the body, where that is not the one who started it. Raises `DaemonError` where
-    another one runs, or the pid file cannot be written.
+    The body runs as the user `become`, or else as the user who started it. Raises `DaemonError` where another process
+    holds the pid file, or where that cannot be written.
     """
     in_force = log_settings(options, settings)
     log_fd = os.dup(2) if in_force.target == "stderr" else None
@@ -67,17 +79,17 @@ def daemonized(options: Options, settings: LoggingSettings, become: Identity | N
             files_preserve=[fd for fd in (log_fd, pid_file) if fd is not None],
             detach_process=True,
         )
-    # From the pid file on signals may come; they wait until the loop has its handlers.
+    # Whoever reads the pid file may send signals from now on: they wait until the loop has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     with context:
         setup_logging(in_force, options.name, log_fd)
         if become is not None and become.uid != os.geteuid():
-            _become(become, pid_path)
+            give_up_root(become, pid_path)
         yield log_fd
 
 
-def _become(who: Identity, pid_path: Path | None) -> None:
-    """Give up root for good."""
+def give_up_root(who: Identity, pid_path: Path | None) -> None:
+    """Become `who` for good: in this order, for each step needs the rights that the next one gives up."""
     if pid_path is not None:
         os.chown(pid_path, who.uid, who.gid)
     os.setgroups(who.groups)

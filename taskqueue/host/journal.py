@@ -1,6 +1,8 @@
-"""systemd's journal, by its native protocol: a datagram of fields for each entry.
+"""Entries for systemd's journal, in its native protocol: one datagram for each log record.
 
-https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. It must never decide what is logged, nor where to.
+The record of `log.warning("worker died: group=%s pid=%d", "worker1", 7)` becomes the fields MESSAGE, PRIORITY and so
+on, and TASKQUEUE_GROUP=worker1 and TASKQUEUE_PID=7, which `journalctl TASKQUEUE_GROUP=worker1` finds. The source of the
+format is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. This module must never decide which records are logged.
 """
 
 from __future__ import annotations
@@ -12,19 +14,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 SOCKET = "/run/systemd/journal/socket"
+"""Where journald receives datagrams."""
 _PREFIX = "TASKQUEUE_"
+"""Of the fields that are taskqueue's own."""
 _CONVERSION = re.compile(r"(?:\b([a-z_]+)=)?%(?:%|[-#0 +]*[0-9]*(?:\.[0-9]+)?[a-zA-Z])")
 """A conversion of a log message, with the key in front of it: `group=%s`."""
 _LIMIT, _ID_LIMIT = 40_000, 1_000
 """Characters: an entry must fit into one datagram, /proc/sys/net/core/wmem_default bytes (212,992)."""
 _ALIASES = {"message_id": "task"}
-"""The id of a workitem has this name in every entry."""
+"""Other names of a key: an entry has the id of a workitem as TASKQUEUE_TASK, whatever the message calls it."""
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """From level to priority, see syslog(3); below the last it is 7, debug."""
 
 
 def is_stream(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether `fd` is what systemd has connected to the journal: `JOURNAL_STREAM`, see systemd.exec(5)."""
+    """Whether `fd` is the stream that systemd has connected to the journal: `JOURNAL_STREAM` in systemd.exec(5)."""
     with suppress(OSError):
         found = os.fstat(fd)
         return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
@@ -32,7 +36,7 @@ def is_stream(fd: int, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def ids(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
-    """What the message names, `group=%s pid=%d`, as pairs of a key and its value."""
+    """The keys in the message, `group=%s pid=%d`, each with its value."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     conversions = [found for found in _CONVERSION.finditer(str(record.msg)) if not found[0].endswith("%%")]
     for found, value in zip(conversions, arguments, strict=False):
@@ -56,5 +60,5 @@ def entry(record: logging.LogRecord, message: str, ident: str, facility: int) ->
 
 
 def _field(key: str, value: bytes) -> bytes:
-    """One field: with its length, so that no value can begin another."""
+    """One field, in the form that gives its length: a line break in a value cannot begin another field."""
     return key.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"

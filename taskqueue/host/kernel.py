@@ -1,6 +1,7 @@
-"""What Linux offers and Python does not wrap: prctl(2), and the children of a process from /proc.
+"""Calls to Linux about processes: prctl(2), resource limits, and the children of a process.
 
-It must never know what the processes are for.
+Python has no prctl, and no list of children, which /proc has. Its kill and waitpid raise for a process that is gone;
+those here do not. This module must never know what a process is for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 _MARK_BASE = 1 << 62
+"""Bytes: the limit that marks are counted down from where RLIMIT_RSS has no hard limit; far beyond any memory."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -28,7 +30,8 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(signum: int) -> None:
-    """Get `signum` when the parent dies; 0 undoes it. A change of user undoes it too (prctl(2)): call it after."""
+    """Have the kernel send `signum` to this process when its parent dies; 0 for no signal. A change of user undoes it
+    (prctl(2)): call this after that."""
     _prctl(_PR_SET_PDEATHSIG, signum)
 
 
@@ -38,19 +41,19 @@ def adopt_orphans() -> None:
 
 
 def hide_memory() -> None:
-    """Let no other process of the same user read this one's memory, environment or descriptors (no ptrace)."""
+    """Forbid other processes of the same user to read this one's memory, environment or descriptors: no ptrace."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors as it may have; gives how many it was allowed before."""
+    """Raise the soft limit of this process's descriptors to the hard one; gives the soft limit as it was before."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit_descriptors(hard)
     return soft
 
 
 def limit_descriptors(soft: int) -> None:
-    """Allow this process `soft` descriptors."""
+    """Set the soft limit of this process's descriptors (RLIMIT_NOFILE)."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
@@ -67,10 +70,11 @@ def children(pid: int) -> set[int]:
 
 
 def mark(number: int) -> None:
-    """Mark this process and all that it will start, across fork, exec, setsid and an emptied environment.
+    """Mark this process with `number`, and every process that it will start.
 
-    The mark is the soft RLIMIT_RSS, which is inherited by all of them and which Linux has not enforced since 2.4.30
-    (getrlimit(2)). It stays a limit beyond any memory, for programs that plan by it (GNU sort).
+    The mark is the soft RLIMIT_RSS. It is inherited across fork, exec, setsid and an emptied environment, and Linux has
+    not enforced it since 2.4.30 (getrlimit(2)). As a limit it stays beyond any memory, for programs that plan by it, as
+    GNU sort does.
     """
     hard = resource.getrlimit(resource.RLIMIT_RSS)[1]
     base = _MARK_BASE if hard == resource.RLIM_INFINITY else hard
@@ -78,7 +82,7 @@ def mark(number: int) -> None:
 
 
 def marked(pid: int) -> int | None:
-    """The number that a process of the same user was marked with; None for one that was not, or that is gone."""
+    """The number that a process of the same user is marked with; None where it has no mark, or is gone."""
     with suppress(OSError):
         soft, hard = resource.prlimit(pid, resource.RLIMIT_RSS)
         base = _MARK_BASE if hard == resource.RLIM_INFINITY else hard
@@ -108,7 +112,7 @@ def reap() -> list[tuple[int, int]]:
 
 
 def exit_text(code: int) -> str:
-    """An exit code as an operator reads it: `signal SIGSEGV` or `status 3`."""
+    """An exit code in words: `signal SIGSEGV` for -11, `status 3` for 3."""
     if code >= 0:
         return f"status {code}"
     with suppress(ValueError):

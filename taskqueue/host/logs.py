@@ -1,4 +1,8 @@
-"""Where log lines go and what they look like. Every process of ours calls `setup_logging` once, at its start."""
+"""The log of a process: its target (syslog, journal, a stream) and its format (text, JSON).
+
+Every process of taskqueue calls `setup_logging` once, at its start. A log that is full, hung or gone must never hold up
+the process: lines are lost then, and the number of lost lines is logged as soon as the log takes lines again.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ from taskqueue.host import journal
 
 SYSLOG_SOCKET = "/dev/log"
 _READER_S = 0.5
-"""How long a line waits for whoever reads the log, before lines are lost instead."""
+"""Seconds that the process waits, once, for the reader of a full pipe; then lines are lost until the pipe has room."""
 _AS_WARNING = {"levelno": logging.WARNING, "levelname": "WARNING", "args": None, "exc_info": None, "exc_text": None}
 MESSAGE_LIMIT = 40_000
-"""Characters of a message, and of a traceback: a plugin's own `self.log` must not fill the disk with one."""
+"""Characters of a message, and of a traceback; the rest is cut off. One line of a plugin must not fill the disk."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -29,10 +33,10 @@ def _cut(text: str) -> str:
 
 
 class _Text(logging.Formatter):
-    """Text, and no way to forge it: behind a line break, which a client's `message_id` may hold, all is indented."""
+    """Lines that nobody can forge: a client's `message_id` may hold a line break, so the text after one is indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and what follows it in a traceback."""
+        """One line, and below it the traceback, indented."""
         text = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _cut(super().format(record)))
         return text.replace("\n", "\n    ")
 
@@ -61,13 +65,13 @@ class _Json(logging.Formatter):
 
 
 class _Patient(logging.Handler):
-    """Writes to what may be full, hung or gone: the daemon goes on, and says how many lines were lost once it can."""
+    """A handler for a log that may be full, hung or gone: it loses lines, counts them, and never waits for long."""
 
     _lost = 0
     _failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `record`, behind word of what was lost before it."""
+        """Write `record`, preceded by a line with the number of lost lines, if there are any."""
         if self._lost:
             lost = f"log lines lost: count={self._lost} reason=the log took none"
             if not self._write(logging.makeLogRecord({**record.__dict__, **_AS_WARNING, "msg": lost})):
@@ -86,21 +90,22 @@ class _Patient(logging.Handler):
         return True
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called by logging where a line could not be written."""
+        """Note that the line could not be written; `logging` calls this."""
         self._failed = True
 
 
 class _Syslog(_Patient, logging.handlers.SysLogHandler):
-    """Syslog that may come and go, and may hang."""
+    """Syslog, which may be restarted, and may hang."""
 
     def _connect_unixsocket(self, address: str) -> None:
-        """logging's seam, in 3.11 to 3.14; without it, a hung syslog would hang us."""
+        """Connect without blocking, so that a hung syslog cannot hang the process. A private method of `logging`, the
+        same in Python 3.11 to 3.14."""
         super()._connect_unixsocket(address)  # type: ignore[misc]
         self.socket.setblocking(False)  # type: ignore[attr-defined]
 
 
 class _Journal(_Patient, logging.Handler):
-    """The journal, with the ids of each message as fields; it may come and go, and may hang."""
+    """The journal, which may be restarted, and may hang. The ids in a message become fields of the entry."""
 
     def __init__(self, ident: str) -> None:
         super().__init__()
@@ -123,7 +128,7 @@ class _Journal(_Patient, logging.Handler):
 
 
 class _Stream(_Patient, logging.StreamHandler[TextIO]):
-    """A stream that may be a pipe nobody reads, or a file on a full disk."""
+    """A stream: a terminal, a file on a disk that may be full, or a pipe that may have no reader."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__(stream)
@@ -131,14 +136,15 @@ class _Stream(_Patient, logging.StreamHandler[TextIO]):
         self._room.register(self.stream, select.POLLOUT)
 
     def _ready(self) -> bool:
-        """Whether a line can be written: the reader of a pipe is waited for, but once and not for long."""
+        """Whether a line can be written; waits for the reader of a full pipe, but not again while lines are lost."""
         return bool(self._room.poll(0 if self._lost else _READER_S * 1000))
 
 
 def setup_logging(settings: LoggingSettings, ident: str, stream_fd: int | None = None) -> None:
-    """Send the log of this process to syslog, to the journal, or to `stream_fd` (standard error where it is None).
+    """Send the log of this process to `settings.target`: syslog, the journal, or `stream_fd` (None: standard error).
 
-    `settings.target` must say which by now. A second call replaces what the first has set.
+    `ident` names the program in each line. The target must not be None: see `daemon.log_settings`. A second call
+    replaces the handlers of the first.
     """
     handler: logging.Handler
     if settings.target == "syslog":

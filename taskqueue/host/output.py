@@ -1,6 +1,7 @@
-"""What a child process writes to stdout and stderr, line by line to the log.
+"""The output of child processes: each line that one writes to stdout or stderr becomes a line of the log.
 
-It never keeps more than one line, and never stops reading: who writes without end neither waits nor fills the log.
+A process that writes without end is neither held up nor does it fill the log: its pipe is always read, no more than one
+line is kept, and an `Allowance` bounds the lines that are logged. This module must never act on what it reads.
 """
 
 from __future__ import annotations
@@ -16,20 +17,24 @@ if TYPE_CHECKING:
 LINE_LIMIT = 4096
 """Bytes of a line; a longer one is logged in pieces."""
 WINDOW_S = 10.0
+"""Seconds of a window, at whose end the count of lines begins anew."""
 WINDOW_LINES = 1000
+"""Lines that one process may log in a window; more than that nobody reads, so they are counted and left out."""
 WINDOW_BYTES = 1 << 20
-"""What is logged within so many seconds. A program that says more is not read by people."""
+"""Bytes that one process may log in a window; likewise."""
 _READ_SIZE = 65_536
+"""Bytes of one read."""
 _PIPE_LIMIT = 1 << 20
-"""Bytes that a pipe holds at most (/proc/sys/fs/pipe-max-size)."""
+"""Bytes that a pipe can hold (/proc/sys/fs/pipe-max-size): what is read of a process that has ended."""
 
 
 class Allowance:
-    """How much may be logged of what `writers` processes write; `say` tells how much more there was."""
+    """The lines that `writers` processes may log in a window. `report` is called at its end with the number of lines
+    and bytes that were left out, as a text, where there were any."""
 
-    def __init__(self, loop: Scheduler, say: Callable[[str], None], writers: int = 1) -> None:
+    def __init__(self, loop: Scheduler, report: Callable[[str], None], writers: int = 1) -> None:
         self._loop = loop
-        self._say = say
+        self._report = report
         self._writers = writers
         self._window: Timer | None = None
         self._lines = self._bytes = self._lines_over = self._bytes_over = 0
@@ -51,23 +56,24 @@ class Allowance:
         return True
 
     def leave_out(self, lines: int, size: int) -> None:
-        """Count what is not logged."""
+        """Count lines, and their bytes, that are not logged."""
         self._lines_over += lines
         self._bytes_over += size
 
     def end(self) -> None:
-        """The window is over, or the process is gone: say what was left out."""
+        """End the window, because it is over or the process is gone, and report what was left out."""
         if self._window is not None:
             self._window.cancel()
             self._window = None
         lines, size = self._lines_over, self._bytes_over
         self._lines = self._bytes = self._lines_over = self._bytes_over = 0
         if size:
-            self._say(f"{lines} lines, {size} bytes left out: too many within {WINDOW_S:g} s")
+            self._report(f"{lines} lines, {size} bytes left out: too many within {WINDOW_S:g} s")
 
 
 class Output:
-    """Reads the end `fd` of a pipe until it ends, and calls `line` for each line of it that `allowance` lets pass."""
+    """Reads `fd`, the end of a pipe, and calls `line(text)` for each line that `allowance` permits. It closes `fd` when
+    the last writer is gone, or in `close`."""
 
     def __init__(self, loop: Scheduler, fd: int, line: Callable[[str], None], allowance: Allowance) -> None:
         self.fd = fd
@@ -79,8 +85,8 @@ class Output:
         loop.add_handler(fd, self._on_readable, loop.READ)
 
     def close(self) -> None:
-        """Read what is there, log what is left, and give the descriptor back."""
-        for _ in range(_PIPE_LIMIT // _READ_SIZE):  # and no more, though someone else may go on writing
+        """Log what is left in the pipe, and close it."""
+        for _ in range(_PIPE_LIMIT // _READ_SIZE):  # and no more: another process may hold the other end, and write on
             if self.fd < 0 or not self._read():
                 break
         if self.fd >= 0:
@@ -97,7 +103,7 @@ class Output:
         if not came:
             self._end()
             return False
-        if self._allowance.spent:  # without taking it apart: a program can write faster than lines can be made of it
+        if self._allowance.spent:  # count line breaks, which is faster than a program can write; splitting is not
             self._allowance.leave_out(came.count(b"\n"), len(self._rest) + len(came))
             self._rest = b""
             return True

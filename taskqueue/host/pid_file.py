@@ -4,7 +4,7 @@
    error.
 2. The descriptor is inherited by the daemon, across the two forks of detaching, and so is the lock.
 3. Entered, it writes the number of the process that runs: `/run/taskqueue/dispatcher.pid` with `1234`.
-4. Left, it is removed; emptied where its directory is not ours to change, as after giving up root.
+4. Left, it is removed; where this process may not change the directory, as after giving up root, it is emptied.
 
 A number that is left behind by a killed daemon means nothing: only the lock counts.
 """
@@ -36,7 +36,7 @@ class PidFile:
             raise DaemonError(f"already running: pid {_pid_in(path)} ({path})") from None
         except OSError as error:
             raise DaemonError(f"{path}: cannot be written: {error.strerror}") from None
-        self._write("")  # what a killed daemon left is nobody's number
+        self._write("")  # the number that a killed daemon left may be another process's by now
 
     def fileno(self) -> int:
         """The descriptor that holds the lock; whoever detaches keeps it open."""

@@ -1,4 +1,9 @@
-"""Messages to the service manager (systemd): ready, reloading, stopping, and its watchdog. Without one, nothing."""
+"""Messages to the service manager (systemd): ready, reloading, stopping, and its watchdog.
+
+A unit with `Type=notify` and `WatchdogSec=30s` sees `READY=1` after the start, `RELOADING=1` and again `READY=1`
+around a SIGHUP, `WATCHDOG=1` every 15 seconds, and `STOPPING=1` at the end; see sd_notify(3). Without a service manager
+every function here does nothing. A message that cannot be sent must never end the daemon.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Send `state` to the service manager where there is one (sd_notify(3)); never fails."""
+    """Send `state`, such as `READY=1`, to the service manager, if there is one; never raises."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -24,27 +29,30 @@ def notify(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.sendto(state.encode(), address)
     except OSError as error:
-        log.warning("service manager not told: state=%s reason=%s", state, error.strerror)
+        log.warning("service manager not notified: state=%s reason=%s", state, error.strerror)
 
 
 def reloading(reload: Callable[[], None]) -> Callable[[], None]:
-    """`reload`, which the service manager is told of before and after."""
+    """A function that calls `reload`, and notifies the service manager before it and after it."""
 
-    def told() -> None:
+    def notifying() -> None:
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
         reload()
         notify("READY=1")
 
-    return told
+    return notifying
 
 
 def stopping(patience_s: float) -> None:
-    """Tell the service manager that we stop, and how long that may take."""
+    """Notify the service manager that this process stops, and may take `patience_s` seconds for it."""
     notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(patience_s * 1e6)}")
 
 
 def feed_watchdog(loop: Loop) -> None:
-    """Feed the service manager's watchdog for as long as the loop turns; nothing where it has none."""
+    """Feed the service manager's watchdog, if it has one for this process, for as long as the loop turns.
+
+    It does so twice in each period of `WATCHDOG_USEC` (sd_watchdog_enabled(3)): one message may be late.
+    """
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return

@@ -1,4 +1,7 @@
-"""Process titles that an operator can read in `ps`; needs python3-setproctitle, and does nothing without it."""
+"""Titles of processes, for an operator who reads `ps`: `taskqueue: worker1 listener`.
+
+They need the package python3-setproctitle; without it, the module does nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ except ImportError:
 
 
 def set_title(title: str) -> None:
-    """Show this process as `taskqueue: <title>`; what cannot be printed, in a client's `message_id`, as `?`."""
+    """Show this process as `taskqueue: <title>`. A title may hold a client's `message_id`: a letter that cannot be
+    printed becomes `?`."""
     if setproctitle is not None:
         if not title.isprintable():
             title = "".join(letter if letter.isprintable() else "?" for letter in title)
