@@ -97,7 +97,6 @@ class Group:
         self._begun = True
         self.blueprint = blueprint
         self._backoff.reset()
-        self._cancel_retry()
         if self._upcoming is not None:
             self._retire(self._upcoming)
             self._upcoming = None

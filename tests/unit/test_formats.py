@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     lines = [f"application/x-{name} = third_party_formats:{name}" for name in names]
     info.joinpath("entry_points.txt").write_text(ENTRIES + "\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(site)
+        patch.setattr(sys, "path", [*sys.path, str(site)])
         workitem.formats.cache_clear()
         yield
     workitem.formats.cache_clear()

@@ -151,6 +151,8 @@ def test_the_wait_grows_to_a_minute_and_a_reload_ends_it(bench: Bench) -> None:
     bench.made[-1].die()
     bench.group.run_by(SECOND, 30.0)
     assert not bench.loop.due and bench.made[-1].blueprint == SECOND
+    bench.made[-1].die()
+    assert bench.loop.due[0] <= 1.0, "another blueprint, another chance"
 
 
 def test_one_retry_at_a_time(bench: Bench) -> None:
