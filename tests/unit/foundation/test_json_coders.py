@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,12 +53,18 @@ def test_what_is_nested_too_deeply() -> None:
         json_coders.writer(loud)(nested)
 
 
-@pytest.mark.parametrize("in_c", [True, False])
-@given(value=VALUES)
-def test_it_writes_what_json_writes(in_c: bool, value: object) -> None:
+def python_writer() -> Callable[[object], str]:
+    """The writer of an interpreter without json's C encoder."""
     with pytest.MonkeyPatch.context() as patch:
-        if not in_c:
-            patch.setattr(json_coders, "_c_encoder", None)
-        write = json_coders.writer(loud)
+        patch.setattr(json_coders, "_c_encoder", None)
+        return json_coders.writer(loud)
+
+
+WRITERS = (json_coders.writer(loud), python_writer())
+
+
+@given(value=VALUES)
+def test_it_writes_what_json_writes_with_its_c_encoder_and_without(value: object) -> None:
     for each in (value, (value, b"bytes"), {"a": {1, 2}}):
-        assert write(each) == json.dumps(each, default=loud, separators=(",", ":"))
+        expected = json.dumps(each, default=loud, separators=(",", ":"))
+        assert [write(each) for write in WRITERS] == [expected, expected]

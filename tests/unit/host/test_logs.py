@@ -20,6 +20,8 @@ from taskqueue.host import journal, logs
 
 PIPE_SIZE = 4 * 4096
 LINE = "x" * 500
+MORE_THAN_A_QUEUE = 2000
+"""Datagrams: a socket of which nobody reads is full before (net.unix.max_dgram_qlen is 10 to 512)."""
 log = logging.getLogger("taskqueue.test")
 FORGED = "id\n2026-01-01 00:00:00,000 ERROR taskqueue-dispatcher[1]: forged\r\x1b[2J\x85\u2028x"
 
@@ -94,11 +96,22 @@ def test_a_full_disk(capfd: pytest.CaptureFixture[str]) -> None:
     os.close(fd)
 
 
-def test_a_reader_that_has_gone(pipe: tuple[int, int]) -> None:
-    read, write = os.pipe()
+def test_a_reader_that_has_gone_and_comes_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is raised and no signal ends the process; the next reader learns how many lines nobody got."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write = os.open(fifo, os.O_WRONLY)
     start(write)
     os.close(read)
-    log.info("to nobody")
+    for _ in range(3):
+        log.info("to nobody")
+    assert capfd.readouterr().err == ""
+    read = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    log.info("goes on")
+    lines = os.read(read, 100_000).decode().splitlines()
+    assert "log lines lost: count=3 " in lines[-2] and lines[-1].endswith(" goes on")
+    os.close(read)
     os.close(write)
 
 
@@ -109,7 +122,7 @@ def test_a_syslog_that_hangs_goes_and_comes_back(tmp_path: Path, monkeypatch: py
     log.info("nobody is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(path)
-        for _ in range(2000):  # net.unix.max_dgram_qlen is 10 to 512
+        for _ in range(MORE_THAN_A_QUEUE):
             log.info(LINE)
         syslog.setblocking(False)
         lines = []
@@ -122,7 +135,7 @@ def test_a_syslog_that_hangs_goes_and_comes_back(tmp_path: Path, monkeypatch: py
         told, last = (syslog.recv(10_000).decode() for _ in range(2))
         Path(path).unlink()
     assert "log lines lost: count=1 " in lines[0]
-    assert f"log lines lost: count={2000 - len(lines) + 1} " in told
+    assert f"log lines lost: count={MORE_THAN_A_QUEUE - len(lines) + 1} " in told
     assert last.rstrip("\0").endswith("INFO goes on")
 
 
@@ -221,9 +234,10 @@ def test_a_journal_that_is_gone_or_full_does_not_hang_us(journald: socket.socket
     (tmp_path / "journal").rename(tmp_path / "away")
     log.info("lost")
     (tmp_path / "away").rename(tmp_path / "journal")
-    for _ in range(10_000):  # more than its queue holds
+    for _ in range(MORE_THAN_A_QUEUE):
         log.info(LINE)
     assert fields_of(journald.recv(100_000))["MESSAGE"] == "log lines lost: count=1 reason=the log took none"
+    assert fields_of(journald.recv(100_000))["MESSAGE"] == LINE
 
 
 def test_what_systemd_has_connected_to_the_journal_is_known_by_its_inode(pipe: tuple[int, int]) -> None:
