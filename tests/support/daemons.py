@@ -145,6 +145,12 @@ class Workerpool(Daemon):
             return {}
         return next((group for group in document["groups"] if group["name"] == name), {})
 
+    def generation(self, group: str) -> dict[str, Any]:
+        """What the status socket says of the newest generation of a group."""
+        newest = self.group(group)["generations"][-1]
+        assert isinstance(newest, dict)
+        return newest
+
     def workers(self, group: str, states: Iterable[str] = ("idle", "running")) -> list[dict[str, Any]]:
         """The workers of a group that serve, of all its generations."""
         wanted = set(states)
@@ -159,9 +165,15 @@ class Workerpool(Daemon):
         """The pids of a group's workers that serve."""
         return {worker["pid"] for worker in self.workers(group)}
 
+    def only_worker(self, group: str) -> int:
+        """The pid of a group's only worker, once it serves."""
+        self.wait_running(group)
+        (pid,) = self.pids(group)
+        return pid
+
     def helper(self, group: str, role: str) -> int:
         """The pid of the newest listener or template of a group."""
-        pid = self.group(group)["generations"][-1]["pids"][role]
+        pid = self.generation(group)["pids"][role]
         assert isinstance(pid, int)
         return pid
 

@@ -99,6 +99,12 @@ class PlainAmqp:
         """Remove the messages that wait in a queue; how many."""
         return int(self.channel.queue_purge(queue).method.message_count)
 
+    def drain(self, *queues: str) -> None:
+        """Take all that is in these queues, where there are queues of that name."""
+        for queue in queues:
+            while self.take_now(queue) is not None:
+                pass
+
     def submit(self, body: bytes | str, routing_key: str = "taskqueue", **properties: Any) -> None:
         """Publish persistently; returns when the broker has confirmed, raises where there is no such queue."""
         content = body.encode() if isinstance(body, str) else body

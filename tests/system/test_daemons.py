@@ -311,7 +311,7 @@ def test_stop_lets_finish_what_runs(stage: Stage) -> None:
     stage.amqp.submit("nap 1.5", message_id="runs")
     stage.pool.running_task("nap", "runs")
     stage.amqp.submit("nap 0", message_id="waits")
-    wait_for(lambda: stage.pool.group("nap")["generations"][0]["prefetch"] == 1, 5, "one is prefetched")
+    wait_for(lambda: stage.pool.generation("nap")["prefetch"] == 1, 5, "one is prefetched")
     assert stage.pool.stop(deadline_s=5) == 0
     assert stage.amqp.take_for("runs", deadline_s=1).headers["attempt"] == 1
     waiting = stage.amqp.take_for("waits", "worker_nap", deadline_s=2)
@@ -386,7 +386,7 @@ def test_broker_that_comes_late(stage: Stage, broker: PrivateBroker, vhost: str)
         wait_for(lambda: proxy.accepted >= 6, 20, "both have tried again and again")
         for daemon in (stage.dispatcher, stage.pool):
             assert len(daemon.logged("WARNING .*broker not reachable")) == 1, "a line a change"
-        assert stage.pool.group("nap")["generations"][0]["broker"]["connected"] is False
+        assert stage.pool.generation("nap")["broker"]["connected"] is False
         assert stage.dispatcher.running and stage.pool.running
 
         proxy.target_port = broker.port
@@ -542,7 +542,7 @@ def test_work_under_way_survives_a_cut(stage: Stage, broker: PrivateBroker, vhos
         assert result.headers["attempt"] == 1
         wait_for(lambda: not stage.pool.workers("nap", {"running"}), 5, "it is done")
         assert stage.pool.pids("nap") == {pid}
-        assert stage.pool.group("nap")["generations"][0]["counts"]["succeeded"] == 1, "not run again"
+        assert stage.pool.generation("nap")["counts"]["succeeded"] == 1, "not run again"
         stage.pool.stop()
 
 

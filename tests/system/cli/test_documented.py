@@ -79,4 +79,8 @@ def test_completion_in_a_real_shell(shell: str, stage: Stage, tmp_path: Path) ->
         terminal.shows(r"echo-echo ")
         terminal.press(f"--heade{TAB}")
         terminal.shows(r"--header ")
-        terminal.press("\x03exit\n")
+        # what a shell completes is what it runs: each argument of the line as the shell has read it
+        terminal.press("a=b \x01printf '<%s>' \x05\n")
+        terminal.shows("<taskqueue><submit><echo-echo><--header><a=b>")
+        terminal.press("exit\n")
+        assert terminal.wait() == 0

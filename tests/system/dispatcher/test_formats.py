@@ -320,7 +320,7 @@ def test_report_results_no(stage: Stage) -> None:
     stage.amqp.submit("quiet x", reply_to=queue, message_id="id-9")
 
     def succeeded() -> int:
-        return int(stage.pool.group("quiet")["generations"][0]["counts"]["succeeded"])
+        return int(stage.pool.generation("quiet")["counts"]["succeeded"])
 
     wait_for(lambda: succeeded() == 1, 10, "the quiet one was run")
     stage.amqp.submit("echo x", reply_to=queue, message_id="id-10")

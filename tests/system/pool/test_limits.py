@@ -5,8 +5,12 @@ interrupt, and what `max_memory` counts, is in docs/guarantees.rst, "Limits".
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -105,15 +109,27 @@ _numbers = itertools.count(1)
 
 GROUPS = ("soft", "hard", "family", "ahard", "memory", "one")
 
+NO_CGROUP = (
+    *("unshare", "--mount", "--propagation=private", *(() if os.geteuid() == 0 else ("--user", "--map-current-user"))),
+    *("sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh"),
+)
+"""In front of a command: the command sees no cgroup, and cannot make one."""
+
 
 @pytest.fixture(scope="module")
 def stage(shared_stage: Stage) -> Stage:
-    """One pool with all kinds of limits."""
+    """One pool with all kinds of limits; `max_memory` is by RLIMIT_DATA, also on a host that has cgroup v2 for it."""
     source = PLUGIN.replace("SCRATCH", str(shared_stage.scratch))
     for worker_type in GROUPS:
         shared_stage.site.install(worker_type, source, entry="Async" if worker_type == "ahard" else "Worker")
     shared_stage.configure(CONFIG)
     shared_stage.start(*GROUPS)
+    if shared_stage.pool.generation("memory")["max_memory_by"] == "cgroup v2":
+        shared_stage.pool.logged("max_memory in force: group=memory by=cgroup v2")
+        assert shared_stage.pool.stop() == 0
+        shared_stage.pool.command[:0] = NO_CGROUP
+        shared_stage.pool.start()
+        shared_stage.pool.wait_running(*GROUPS)
     return shared_stage
 
 
@@ -121,16 +137,18 @@ def stage(shared_stage: Stage) -> Stage:
 def clean(stage: Stage) -> Iterator[None]:
     """What a test that failed has left is not the next one's."""
     yield
-    for queue in (*(f"worker_{group}" for group in GROUPS), "results", "taskqueue_dead"):
-        while stage.amqp.take_now(queue):
-            pass
+    stage.amqp.drain(*(f"worker_{group}" for group in GROUPS), "results", "taskqueue_dead")
 
 
-def run(stage: Stage, group: str, code: str, status: str, error_type: str = "") -> str:
-    """Run `code` in a worker of `group`; gives the result, or the dead letter's detail."""
+def run(stage: Stage, group: str, code: str, error_type: str = "") -> str:
+    """Run `code` in a worker of `group`, once; it ends with this error, or successfully where none is named.
+
+    Gives the result, or the dead letter's detail.
+    """
     message_id = f"m{next(_numbers)}"
     stage.amqp.submit(f"{group} {textwrap.dedent(code).strip()}", message_id=message_id)
     message = stage.amqp.take_for(message_id, deadline_s=20)
+    status = "error" if error_type else "success"
     assert (message.headers["status"], message.headers.get("error_type", "")) == (status, error_type), message
     assert message.headers["attempt"] == 1
     if status == "success":
@@ -138,14 +156,33 @@ def run(stage: Stage, group: str, code: str, status: str, error_type: str = "") 
     return str(stage.amqp.take_for(message_id, "taskqueue_dead").headers["x-dead-detail"])
 
 
-def the_worker(stage: Stage, group: str) -> int:
-    """The pid of a group's only worker, once it serves."""
-    stage.pool.wait_running(group)
-    (pid,) = stage.pool.pids(group)
-    return pid
+@dataclass(frozen=True)
+class Case:
+    """What a handler of `group` does, what becomes of it, and of the next workitem."""
+
+    group: str
+    what: str
+    code: str
+    error_type: str = ""
+    """Of the result; none where the handler succeeds."""
+    detail: str = ""
+    """The dead letter's detail, as a regular expression for all of it."""
+    killed: bool = False
+    """Whether the worker dies, with all that it has started."""
+    after: str = "pass"
+    """What the next handler does: in the same worker, unless that was killed."""
+    error_type_after: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.what}"
 
 
-# -- soft_time_limit
+def cases(
+    group: str, codes: Mapping[str, str], error_type: str = "", detail: str = "", **rest: Any
+) -> tuple[Case, ...]:
+    """A case for each of `codes`, which all have the same outcome."""
+    return tuple(Case(group, what, code, error_type, detail, **rest) for what, code in codes.items())
+
 
 INTERRUPTED = {
     "in a loop": "while True: pass",
@@ -159,16 +196,7 @@ INTERRUPTED = {
     "reading a pipe": "os.read(os.pipe()[0], 1)",
 }
 
-
-@pytest.mark.parametrize("code", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_the_soft_limit_interrupts(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "soft")
-    trace = run(stage, "soft", code, "error", "SoftTimeLimitExceeded")
-    assert "soft_time_limit of 0.3 s is over" in trace
-    assert run(stage, "soft", "time.sleep(0.01)", "success") == str(worker), "the worker lives on"
-
-
-SPOILS = {
+SPOILS_THE_NEXT_LIMIT = {
     "ignores SIGALRM": "signal.signal(signal.SIGALRM, signal.SIG_IGN)",
     "takes SIGALRM": "signal.signal(signal.SIGALRM, lambda *_: None)",
     "blocks all signals": "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))",
@@ -176,17 +204,6 @@ SPOILS = {
     "starts its own": "signal.setitimer(signal.ITIMER_REAL, 3600, 3600)",
     "sets a wake-up descriptor": "signal.set_wakeup_fd(os.open('/dev/null', os.O_WRONLY | os.O_NONBLOCK))",
 }
-
-
-@pytest.mark.parametrize("code", SPOILS.values(), ids=SPOILS)
-def test_the_soft_limit_holds_for_the_next_when_a_handler(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "soft")
-    run(stage, "soft", code, "success")
-    run(stage, "soft", f"time.sleep(600) # {code}", "error", "SoftTimeLimitExceeded")
-    assert the_worker(stage, "soft") == worker
-
-
-# -- time_limit
 
 KILLED = {
     "waits in C and holds the GIL": "wait_in_c()",
@@ -209,15 +226,6 @@ KILLED = {
     "leaves the GIL to a thread that waits in C": "threading.Thread(target=wait_in_c).start()",
     "raises what is never printed": "raise Slow",
 }
-
-
-@pytest.mark.parametrize("code", KILLED.values(), ids=KILLED)
-def test_the_time_limit_kills_a_handler_that(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "hard")
-    assert run(stage, "hard", code, "error", "TimeLimitExceeded") == "time_limit of 1 s is over"
-    processes.wait_gone({worker})
-    assert run(stage, "hard", "pass", "success") == str(the_worker(stage, "hard"))
-
 
 STARTED = {
     "a child that ignores SIGTERM": """
@@ -243,67 +251,12 @@ STARTED = {
     """,
 }
 
-
-@pytest.mark.parametrize("code", STARTED.values(), ids=STARTED)
-def test_the_time_limit_kills_what_a_handler_has_started(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "family")
-    before = len(stage.output("started"))
-    run(stage, "family", code.replace("SCRATCH", str(stage.scratch)), "error", "TimeLimitExceeded")
-    started = {int(pid) for pid in stage.output("started")[before:]}
-    assert started, "the test has started something"
-    processes.wait_gone({worker, *started})
-    assert run(stage, "family", "pass", "success") == str(the_worker(stage, "family"))
-
-
-def test_the_time_limit_of_coroutines(stage: Stage) -> None:
-    """One that blocks the loop is killed, and its neighbour runs again; one that awaits hears the soft limit."""
-    worker = the_worker(stage, "ahard")
-    stage.amqp.submit("ahard await 600", message_id="awaits")
-    message = stage.amqp.take_for("awaits")
-    assert message.headers["error_type"] == "SoftTimeLimitExceeded"
-    stage.amqp.take_for("awaits", "taskqueue_dead")
-    assert the_worker(stage, "ahard") == worker
-    stage.amqp.submit("ahard block 600", message_id="blocks")
-    wait_for(lambda: stage.pool.running_task("ahard", "blocks"), 5, "it runs")
-    message = stage.amqp.take_for("blocks")
-    assert (message.headers["error_type"], message.headers["attempt"]) == ("TimeLimitExceeded", 1)
-    assert stage.amqp.take_for("blocks", "taskqueue_dead").headers["x-dead-reason"] == "timeout"
-    assert the_worker(stage, "ahard") != worker
-
-
-# -- max_memory: here by RLIMIT_DATA; by cgroup v2 in tests/system/cgroup_vm.py
-
-
-@pytest.fixture
-def by_rlimit(stage: Stage) -> None:
-    """A host that lets the pool make cgroups bounds other things."""
-    if stage.pool.group("memory")["generations"][0]["max_memory_by"] != "RLIMIT_DATA":
-        pytest.skip("max_memory is by cgroup v2 on this host")
-
-
-def test_the_mechanism_is_said(stage: Stage) -> None:
-    (generation,) = stage.pool.group("memory")["generations"]
-    by = generation["max_memory_by"]
-    assert by in {"RLIMIT_DATA", "cgroup v2"}
-    stage.pool.logged(f"max_memory in force: group=memory by={by}")
-    assert stage.pool.group("soft")["generations"][0]["max_memory_by"] is None
-
-
 TOO_MUCH = {
     "in one piece": "bytearray(1 << 30)",
     "in small pieces": "fill([])",
     "in an attribute": "self.kept = []; fill(self.kept)",
     "in a private mapping": "mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE)",
 }
-
-
-@pytest.mark.parametrize("code", TOO_MUCH.values(), ids=TOO_MUCH)
-def test_max_memory_ends_a_handler_that_takes_too_much(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "memory")
-    assert "memory" in run(stage, "memory", code, "error", "WorkerCrashed")
-    processes.wait_gone({worker})
-    assert run(stage, "memory", "bytearray(100 << 20)", "success") == str(the_worker(stage, "memory"))
-
 
 NOT_COUNTED = {
     "shared memory": "mmap.mmap(-1, 1 << 30)",
@@ -321,32 +274,64 @@ NOT_COUNTED = {
     """,
 }
 
+SOFT, HARD = "SoftTimeLimitExceeded", "TimeLimitExceeded"
+IN_A_CHILD = "subprocess.run([sys.executable, '-c', 'bytearray(1 << 30)'], check=True)"
+RAISED = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))"
 
-@pytest.mark.usefixtures("by_rlimit")
-@pytest.mark.parametrize("code", NOT_COUNTED.values(), ids=NOT_COUNTED)
-def test_max_memory_does_not_count(stage: Stage, code: str) -> None:
-    worker = the_worker(stage, "memory")
-    assert run(stage, "memory", code, "success") == str(worker)
-
-
-@pytest.mark.usefixtures("by_rlimit")
-def test_max_memory_holds_for_each_child(stage: Stage) -> None:
-    code = "subprocess.run([sys.executable, '-c', 'bytearray(1 << 30)'], check=True)"
-    assert "CalledProcessError" in run(stage, "memory", code, "error", "CalledProcessError")
-
-
-@pytest.mark.usefixtures("by_rlimit")
-def test_max_memory_cannot_be_raised(stage: Stage) -> None:
-    code = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))"
-    run(stage, "memory", code, "error", "ValueError")
+CASES = (
+    *cases("soft", INTERRUPTED, SOFT, ".*soft_time_limit of 0[.]3 s is over.*", after="time.sleep(0.01)"),
+    *cases("soft", SPOILS_THE_NEXT_LIMIT, after="time.sleep(600)", error_type_after=SOFT),
+    *cases("hard", KILLED, HARD, "time_limit of 1 s is over", killed=True),
+    *cases("family", STARTED, HARD, "time_limit of 3 s is over", killed=True),
+    *cases("memory", TOO_MUCH, "WorkerCrashed", ".*memory.*", killed=True, after="bytearray(100 << 20)"),
+    *cases("memory", NOT_COUNTED),
+    Case("memory", "has a child that takes too much", IN_A_CHILD, "CalledProcessError", ".*CalledProcessError.*"),
+    Case("memory", "raises its limit", RAISED, "ValueError", ".*ValueError.*"),
+)
 
 
-# -- max_tasks
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_limit_for_a_handler_that(stage: Stage, case: Case) -> None:
+    worker = stage.pool.only_worker(case.group)
+    before = len(stage.output("started"))
+    outcome = run(stage, case.group, case.code.replace("SCRATCH", str(stage.scratch)), case.error_type)
+    assert re.fullmatch(case.detail, outcome, re.DOTALL) if case.error_type else outcome == str(worker), outcome
+    started = {int(pid) for pid in stage.output("started")[before:]}
+    assert bool(started) == (case.group == "family"), "only the test's own children are looked for"
+    if case.killed:
+        processes.wait_gone({worker, *started})
+    outcome = run(stage, case.group, case.after, case.error_type_after)
+    serving = stage.pool.only_worker(case.group)
+    assert case.error_type_after or outcome == str(serving)
+    assert (serving == worker) == (not case.killed)
+
+
+def test_the_time_limit_of_coroutines(stage: Stage) -> None:
+    """One that blocks the loop is killed, and its neighbour runs again; one that awaits hears the soft limit."""
+    worker = stage.pool.only_worker("ahard")
+    stage.amqp.submit("ahard await 600", message_id="awaits")
+    message = stage.amqp.take_for("awaits")
+    assert message.headers["error_type"] == "SoftTimeLimitExceeded"
+    stage.amqp.take_for("awaits", "taskqueue_dead")
+    assert stage.pool.only_worker("ahard") == worker
+    stage.amqp.submit("ahard block 600", message_id="blocks")
+    wait_for(lambda: stage.pool.running_task("ahard", "blocks"), 5, "it runs")
+    message = stage.amqp.take_for("blocks")
+    assert (message.headers["error_type"], message.headers["attempt"]) == ("TimeLimitExceeded", 1)
+    assert stage.amqp.take_for("blocks", "taskqueue_dead").headers["x-dead-reason"] == "timeout"
+    assert stage.pool.only_worker("ahard") != worker
+
+
+def test_the_mechanism_of_max_memory_is_said(stage: Stage) -> None:
+    """Here RLIMIT_DATA; by cgroup v2 in tests/system/cgroup_vm.py."""
+    assert stage.pool.generation("memory")["max_memory_by"] == "RLIMIT_DATA"
+    stage.pool.logged("max_memory in force: group=memory by=RLIMIT_DATA")
+    assert stage.pool.generation("soft")["max_memory_by"] is None
 
 
 def test_max_tasks_ends_a_worker_whatever_it_has_started(stage: Stage) -> None:
     for number in range(3):
-        worker = the_worker(stage, "one")
+        worker = stage.pool.only_worker("one")
         code = f"threading.Thread(target=time.sleep, args=[600]).start(); daemonise() # {number}"
-        assert run(stage, "one", code, "success") == str(worker)
+        assert run(stage, "one", code) == str(worker)
         processes.wait_gone({worker, *map(int, stage.output("started"))})

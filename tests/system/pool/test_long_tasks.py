@@ -56,7 +56,7 @@ def began(stage: Stage) -> list[str]:
 
 def waiting(stage: Stage) -> int:
     """Workitems that the pool has, and none of its workers runs."""
-    count: int = stage.pool.group("sleeper")["generations"][-1]["waiting"]
+    count: int = stage.pool.generation("sleeper")["waiting"]
     return count
 
 

@@ -483,25 +483,16 @@ def stage(shared_stage: Stage) -> Stage:
 def clean(stage: Stage) -> Iterator[None]:
     """What a test that failed has left is not the next one's."""
     yield
-    for queue in ("worker_bad", "worker_abad", "results", "taskqueue_dead"):
-        while stage.amqp.take_now(queue):
-            pass
+    stage.amqp.drain("worker_bad", "worker_abad", "results", "taskqueue_dead")
 
 
 def helpers(stage: Stage, group: str) -> set[int]:
     return {stage.pool.helper(group, role) for role in ("listener", "template")}
 
 
-def the_worker(stage: Stage, group: str) -> int:
-    """The pid of a group's only worker, once it serves."""
-    stage.pool.wait_running(group)
-    (pid,) = stage.pool.pids(group)
-    return pid
-
-
 def misbehave(stage: Stage, group: str, case: Case) -> None:
     """Let a worker of `group` do what `case` says: its outcome comes, and good workitems run as if nothing had been."""
-    worker, before = the_worker(stage, group), helpers(stage, group)
+    worker, before = stage.pool.only_worker(group), helpers(stage, group)
     stage.amqp.submit(f"{group} {case.name}", message_id=case.title)
     message = stage.amqp.take_for(case.title, deadline_s=60)
     if case.raised is None and case.died is None:
@@ -530,14 +521,15 @@ def misbehave(stage: Stage, group: str, case: Case) -> None:
         assert int(processes.status(pid)["VmHWM"].split()[0]) < 150_000, "kB that a helper has ever had in memory"
 
 
-@pytest.mark.parametrize("case", (*RETURNS, *RAISES, *DIES, *LEAVES), ids=str)
-def test_a_handler_that(stage: Stage, case: Case) -> None:
-    misbehave(stage, "bad", case)
-
-
-@pytest.mark.parametrize("case", ASYNC_CASES, ids=str)
-def test_a_coroutine_handler_that(stage: Stage, case: Case) -> None:
-    misbehave(stage, "abad", case)
+@pytest.mark.parametrize(
+    ("group", "case"),
+    [
+        *(pytest.param("bad", case, id=f"handler that {case}") for case in (*RETURNS, *RAISES, *DIES, *LEAVES)),
+        *(pytest.param("abad", case, id=f"coroutine handler that {case}") for case in ASYNC_CASES),
+    ],
+)
+def test_a(stage: Stage, group: str, case: Case) -> None:
+    misbehave(stage, group, case)
 
 
 @pytest.mark.parametrize("case", PRINTS, ids=str)
@@ -575,7 +567,7 @@ def test_a_plugin_that_crashes_when_it_is_imported(stage: Stage) -> None:
 
 @pytest.mark.parametrize("what", ["1 / 0", "sys.exit(3)", "sys.exit('text')", "import os; os._exit(4)"])
 def test_a_teardown_that_fails(stage: Stage, what: str) -> None:
-    worker, before = the_worker(stage, "teardown"), helpers(stage, "teardown")
+    worker, before = stage.pool.only_worker("teardown"), helpers(stage, "teardown")
     stage.amqp.submit(f"teardown {what}", message_id=what)
     assert stage.amqp.take_for(what).headers["status"] == "success", "the result was there before"
     stage.pool.logged(f"worker died: group=teardown pid={worker} status [134] tasks=none")
@@ -587,7 +579,7 @@ def test_nothing_is_left_when_the_pool_stops(stage: Stage) -> None:
     """The last test: of workers that have just misbehaved, too."""
     titles = {"forks a daemon", "starts threads that never end", "blocks every signal", "ignores every signal"}
     for case in (case for case in LEAVES if case.title in titles):
-        the_worker(stage, "bad")
+        stage.pool.only_worker("bad")
         stage.amqp.submit(f"bad {case.name}", message_id=case.title)
         stage.amqp.take_for(case.title)
     theirs = processes.descendants(stage.pool.pid)

@@ -74,7 +74,7 @@ def test_a_deleted_queue_takes_nothing_that_was_delivered(stage: Stage, queue_ty
     for number in range(6):
         stage.amqp.submit("chatter 0.3", message_id=f"held-{number}")
     wait_for(
-        lambda: stage.pool.group("chatter")["generations"][-1]["waiting"] == 4,
+        lambda: stage.pool.generation("chatter")["waiting"] == 4,
         10,
         "all are delivered",
         otherwise=stage.pool.tail,

@@ -112,7 +112,7 @@ def test_what_each_worker_runs_and_since_when(stage: Stage) -> None:
     assert counted == 1
     stage.amqp.take_for("long-one", deadline_s=10)
     wait_for(lambda: [w["tasks"] for w in stage.pool.workers("nap")] == [[], []], 5, "nobody runs it any more")
-    counts = stage.pool.group("nap")["generations"][0]["counts"]
+    counts = stage.pool.generation("nap")["counts"]
     assert (counts["succeeded"], counts["crashed"], counts["restarts"]) == (1, 1, 1)
 
 

@@ -156,7 +156,7 @@ def test_what_no_worker_has_read_when_the_connection_ends_is_the_brokers(
     behind = {f"behind{number}" for number in range(10)}
     for each in sorted(behind):
         stage.amqp.submit("boss nap", message_id=each)
-    wait_for(lambda: stage.pool.group("boss")["generations"][-1].get("waiting") == 10, 10, "all are there")
+    wait_for(lambda: stage.pool.generation("boss").get("waiting") == 10, 10, "all are there")
     other = pika.BlockingConnection(pika.URLParameters(amqp_url))
     channel = other.channel()
     found: set[str] = set()
@@ -170,7 +170,7 @@ def test_what_no_worker_has_read_when_the_connection_ends_is_the_brokers(
     )
 
     wait_for(lambda: other.process_data_events(0.1) or len(found - {"long"}) >= 5, 10, "another host has some of them")
-    wait_for(lambda: stage.pool.group("boss")["generations"][-1]["workers"][0]["tasks"] == [], 20, "long has ended")
+    wait_for(lambda: stage.pool.generation("boss")["workers"][0]["tasks"] == [], 20, "long has ended")
     run_here = set(stage.output("runs"))
     assert "long" in run_here and not run_here & found - {"long"}
     other.close()
