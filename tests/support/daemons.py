@@ -24,6 +24,16 @@ MODULES = {
     "taskqueue": "taskqueue.cli.main",
 }
 URL_VARIABLE = "TASKQUEUE_AMQP_URL"
+NAP = """
+    import time
+    from taskqueue.worker import BaseWorker
+
+    class Worker(BaseWorker):
+        def handle_task(self, body):
+            time.sleep(float(body))
+            return body
+"""
+"""A plugin whose workitem says how many seconds it takes."""
 
 
 class Daemon:
@@ -137,13 +147,16 @@ class Workerpool(Daemon):
         assert isinstance(document, dict)
         return document
 
-    def group(self, name: str) -> dict[str, Any]:
-        """What the status socket says of one group; empty where it is not there."""
+    def status_if_up(self) -> dict[str, Any]:
+        """The document of the status socket; empty where nobody listens there."""
         try:
-            document = self.status()
+            return self.status()
         except (FileNotFoundError, ConnectionRefusedError):
             return {}
-        return next((group for group in document["groups"] if group["name"] == name), {})
+
+    def group(self, name: str) -> dict[str, Any]:
+        """What the status socket says of one group; empty where it is not there."""
+        return next((group for group in self.status_if_up().get("groups", []) if group["name"] == name), {})
 
     def generation(self, group: str) -> dict[str, Any]:
         """What the status socket says of the newest generation of a group."""
@@ -181,12 +194,9 @@ class Workerpool(Daemon):
         """Return once these groups run with all their workers."""
 
         def all_run() -> bool:
-            try:
-                document = self.status()
-            except (FileNotFoundError, ConnectionRefusedError):
-                assert self.running, f"{self.name} ended with status {self.wait()}\n{self.tail()}"
-                return False
-            found = {group["name"]: group for group in document["groups"]}
+            document = self.status_if_up()
+            assert document or self.running, f"{self.name} ended with status {self.wait()}\n{self.tail()}"
+            found = {group["name"]: group for group in document.get("groups", [])}
             return all(name in found and _is_complete(found[name]) for name in groups)
 
         wait_for(all_run, deadline_s, f"{', '.join(groups)} running", otherwise=self.tail)

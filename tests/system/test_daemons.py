@@ -17,21 +17,11 @@ import pytest
 
 import processes
 from broker import PrivateBroker
-from daemons import URL_VARIABLE, Stage
+from daemons import NAP, URL_VARIABLE, Stage
 from proxy import Proxy
 from waiting import wait_for
 
 ROLES = ("dispatcher", "workerpool")
-
-NAP = """
-    import time
-    from taskqueue.worker import BaseWorker
-
-    class Worker(BaseWorker):
-        def handle_task(self, body):
-            time.sleep(float(body))
-            return body
-"""
 
 PEEK = """
     import os

@@ -7,10 +7,9 @@ import signal
 import time
 from itertools import pairwise
 
-import pika.exceptions
-
 from broker import PrivateBroker
 from daemons import Stage
+from delayed import arrivals, lateness, submit
 from plain_amqp import Message
 from waiting import wait_for
 
@@ -26,59 +25,44 @@ AGAIN = """
 """
 
 
+DELAY_MS = 2**13 - 16
+"""8,176 ms: nine rungs, the first of 4,096 ms."""
+
+
 def delayed(stage: Stage, seed: int, count: int, least_s: float, most_s: float) -> dict[str, float]:
     """Submit workitems with random delays; when each is due, Unix time."""
     chance = random.Random(seed)
-    due = {}
-    for number in range(count):
-        delay_ms = round(chance.uniform(least_s, most_s) * 1000)
-        due[str(number)] = time.time() + delay_ms / 1000
-        stage.amqp.submit("later x", message_id=str(number), headers={"x-delay": delay_ms})
-    return due
-
-
-def arrivals(stage: Stage, count: int, deadline_s: float) -> list[tuple[str, float]]:
-    """What comes into `worker_later`, and when, until there are `count` different ones."""
-    came: list[tuple[str, float]] = []
-
-    def enough() -> bool:
-        try:
-            while (message := stage.amqp.take_now("worker_later")) is not None:
-                came.append((message.properties.message_id, time.time()))
-        except pika.exceptions.AMQPError:  # a broker that has just started: its quorum queues elect their leaders
-            stage.amqp.close()
-        return len({name for name, _ in came}) >= count
-
-    wait_for(enough, deadline_s, "all have come", poll_s=0.002, otherwise=lambda: f"{len(came)} of {count}")
-    return came
+    return {
+        name: submit(stage.amqp, "later x", name, round(chance.uniform(least_s, most_s) * 1000))
+        for name in map(str, range(count))
+    }
 
 
 def test_random_delays_come_out_in_order(stage: Stage) -> None:
     stage.start()
     due = delayed(stage, 1, 400, 2.0, 5.0)
-    came = arrivals(stage, len(due), 60)
-    late = sorted(at - due[name] for name, at in came)
+    came = arrivals(stage.amqp, "worker_later", len(due), 60)
+    late = lateness(due, came)
     latest, overtaken = 0.0, 0
-    for name, _ in came:
-        overtaken += due[name] < latest - 0.1
-        latest = max(latest, due[name])
+    for each in came:
+        overtaken += due[each.name] < latest - 0.1
+        latest = max(latest, due[each.name])
     print(f"lateness p50={late[len(late) // 2]:.3f} max={late[-1]:.3f} s, overtaken by more than 100 ms: {overtaken}")
     assert late[0] >= 0, "none is early"
     assert len(came) == len(due)
 
 
 def test_what_a_dispatcher_that_hangs_costs_is_made_up_for(stage: Stage) -> None:
-    """8,176 ms are nine rungs. Behind the first, of 4,096 ms, it waits for a dispatcher until 7 s are over."""
+    """Behind the first rung, the workitem waits for a dispatcher until 7 s are over."""
     stage.start()
-    submitted = time.time()  # before: a busy broker confirms late
-    stage.amqp.submit("later x", message_id="0", headers={"x-delay": 2**13 - 16})
+    due_s = submit(stage.amqp, "later x", "0", DELAY_MS)
     wait_for(lambda: stage.amqp.depth("taskqueue_delay_12") == 1, 3, "it is on the first rung")
     stage.dispatcher.send(signal.SIGSTOP)
-    wait_for(lambda: time.time() - submitted > 7.0, 10)
+    wait_for(lambda: time.time() > due_s - DELAY_MS / 1000 + 7.0, 10)
     stage.dispatcher.send(signal.SIGCONT)
-    ((_, at),) = arrivals(stage, 1, 20)
-    assert at - submitted > 8.1
-    assert at - submitted < 10.5, "walked on by the rungs alone, it would come after 11 s"
+    (late_s,) = lateness({"0": due_s}, arrivals(stage.amqp, "worker_later", 1, 20))
+    assert late_s >= 0
+    assert late_s < 10.5 - DELAY_MS / 1000, "walked on by the rungs alone, it would come after 11 s"
 
 
 def test_delays_outlive_a_broker_that_is_restarted(stage: Stage, broker: PrivateBroker) -> None:
@@ -88,10 +72,11 @@ def test_delays_outlive_a_broker_that_is_restarted(stage: Stage, broker: Private
     due = delayed(stage, 2, 200, 2.5, 4.0)
     wait_for(lambda: stage.amqp.depth("worker_later") > 0, 20, "the first has come")
     broker.restart()
-    came = arrivals(stage, len(due), 120)
-    print(f"duplicates={len(came) - len(due)} latest={max(at - due[name] for name, at in came):.1f} s late")
-    assert {name for name, _ in came} == due.keys()
-    assert all(at >= due[name] for name, at in came)
+    came = arrivals(stage.amqp, "worker_later", len(due), 120)
+    late = lateness(due, came)
+    print(f"duplicates={len(came) - len(due)} latest={late[-1]:.1f} s late")
+    assert {each.name for each in came} == due.keys()
+    assert late[0] >= 0
     assert stage.amqp.take_now("taskqueue_dead") is None
 
 

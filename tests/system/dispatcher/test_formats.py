@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from daemons import Stage
+from delayed import arrivals, lateness, submit
 from waiting import wait_for
 
 ECHO = """
@@ -378,18 +379,16 @@ def test_a_body_that_is_not_what_it_says_is_malformed_in_the_worker(stage: Stage
 
 def test_x_delay(stage: Stage) -> None:
     queue = stage.amqp.private()
-    started = time.monotonic()
-    stage.amqp.submit("echo late", reply_to=queue, message_id="late", headers={"x-delay": 1500, "own": 1})
-    stage.amqp.submit("echo soon", reply_to=queue, message_id="soon", headers={"x-delay": 300})
+    due_s = {
+        "late": submit(stage.amqp, "echo late", "late", 1500, {"own": 1}, reply_to=queue),
+        "soon": submit(stage.amqp, "echo soon", "soon", 300, reply_to=queue),
+        "now": time.time(),
+    }
     stage.amqp.submit("echo now", reply_to=queue, message_id="now")
-    order = {}
-    for _ in range(3):
-        message = stage.amqp.take(queue)
-        order[message.properties.message_id] = (time.monotonic() - started, message)
-    assert list(order) == ["now", "soon", "late"]
-    assert order["soon"][0] >= 0.3
-    assert order["late"][0] >= 1.5
-    assert order["late"][1].json()["headers"] == {"own": 1}, "nothing of the ladder reaches a worker"
+    came = arrivals(stage.amqp, queue, 3, 20)
+    assert [each.name for each in came] == ["now", "soon", "late"]
+    assert lateness(due_s, came)[0] >= 0
+    assert came[-1].message.json()["headers"] == {"own": 1}, "nothing of the ladder reaches a worker"
 
 
 def test_delay_keeps_the_expiration_for_after_it(stage: Stage) -> None:

@@ -14,37 +14,29 @@ from pathlib import Path
 import pytest
 
 import processes
-from daemons import Stage
+from daemons import NAP, Stage
 from taskqueue.errors import PoolUnavailable
 from taskqueue.status import document
 from waiting import wait_for
-
-NAP = """
-    import time
-    from taskqueue.worker import BaseWorker
-
-    class Worker(BaseWorker):
-        def handle_task(self, body):
-            time.sleep(float(body))
-            return body
-"""
 
 BROKEN = """
     raise RuntimeError("this module is broken")
 """
 
 
-def test_document(stage: Stage) -> None:
-    before = time.time()
+def start_two_groups(stage: Stage) -> None:
+    """`nap`, with two workers that serve, and `broken`, which has said why it cannot start."""
     stage.site.install("nap", NAP, version="1.2")
     stage.site.install("broken", BROKEN)
     stage.configure("[nap]\nworkers: 2\n")
     stage.start("nap")
-    broken = wait_for(
-        lambda: group if (group := stage.pool.group("broken")).get("last_error") else {}, 10, "broken says why"
-    )
-
+    wait_for(lambda: stage.pool.group("broken").get("last_error"), 10, "broken says why")
     stage.pool.logged("broker connected")  # a group runs, and waits for its broker
+
+
+def test_document(stage: Stage) -> None:
+    before = time.time()
+    start_two_groups(stage)
 
     mode = stage.pool.socket_path.stat().st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o660
@@ -55,12 +47,12 @@ def test_document(stage: Stage) -> None:
     assert document["state"] == "running"
     assert before - 1 <= document["since"] <= document["now"] <= time.time() + 1
     assert [group["name"] for group in document["groups"]] == ["broken", "nap"]
+    broken, nap = document["groups"]
 
     assert broken["state"] in {"starting", "backoff"}
     assert "RuntimeError: this module is broken" in broken["last_error"]
     assert "Traceback" in broken["last_error"]
 
-    nap = stage.pool.group("nap")
     assert (nap["worker_type"], nap["instance"], nap["state"]) == ("nap", None, "running")
     assert (nap["workers_wanted"], nap["restarts"], nap["last_error"]) == (2, 0, None)
     assert nap["plugin"]["version"] == "1.2"
@@ -82,9 +74,8 @@ def test_a_pool_that_starts_many_groups_answers_and_can_be_stopped(stage: Stage)
         stage.site.install(name, NAP)
     stage.configure("")
     stage.pool.start()
-    wait_for(stage.pool.socket_path.exists, 20, "the pool listens", poll_s=0.001)
 
-    groups = stage.pool.status()["groups"]
+    groups = wait_for(stage.pool.status_if_up, 20, "the pool answers", poll_s=0.001)["groups"]
 
     assert {group["name"] for group in groups} == names
     begun = [group["name"] for group in groups if group["generations"]]
@@ -158,13 +149,9 @@ def test_two_pools_on_one_socket(stage: Stage) -> None:
 
 
 def test_what_the_operators_command_reads(stage: Stage) -> None:
-    stage.site.install("nap", NAP, version="1.2")
-    stage.site.install("broken", BROKEN)
-    stage.configure("[nap]\nworkers: 2\n")
-    stage.start("nap")
+    start_two_groups(stage)
     stage.amqp.submit("nap 3", message_id="long-one")
     pid = stage.pool.running_task("nap", "long-one")
-    wait_for(lambda: stage.pool.group("broken").get("last_error"), 10, "broken says why")
     read = document.read(stage.pool.socket_path)
     assert (read.pid, read.host, read.state) == (stage.pool.pid, socket.gethostname(), "running")
     broken, nap = read.groups
