@@ -67,6 +67,9 @@ LIBRARIES = {
 EMPTY = ("config", "foundation", "host", "link", "listener", "pool", "dispatcher", "protocol", "status", "operations")
 """Wings whose `__init__` holds a docstring and nothing else: an idle worker's 1.8 MiB depend on it."""
 
+NAMED_AFTER_WHAT_THEY_START = {"cli.dispatcher", "cli.trial.worker"}
+"""Programs of `cli`. Its commands, too, may have the name of a wing: the module is named as the command is typed."""
+
 UNTRUSTED = ("worker", "worker.serve", "worker.coroutines", "worker.template")
 NEVER_UNTRUSTED = (
     "amqp",
@@ -233,3 +236,16 @@ def test_a_file_holds_one_role(module: str) -> None:
     lines = text.count("\n")
     assert lines <= LINE_LIMIT, f"{lines} lines"
     assert ast.get_docstring(ast.parse(text)), "a module says what it is for"
+
+
+def test_no_two_modules_in_sight_of_each_other_have_one_name() -> None:
+    """In one wing each name is there once, and none is another wing's; a directory's main module has its name."""
+    seen: dict[tuple[str, str], str] = {}
+    for module in MODULES:
+        directory, _, name = module.rpartition(".")
+        if directory == "" or name == "__main__" or name == directory.rpartition(".")[2]:
+            continue
+        other = seen.setdefault((wing_of(module), name), module)
+        assert other == module, f"{module} and {other}"
+        if directory != "cli.commands" and module not in NAMED_AFTER_WHAT_THEY_START:
+            assert name not in WINGS, f"{module} and the wing {name}"
