@@ -64,7 +64,7 @@ class Switch:
         return ["nsenter", f"--net=/proc/{self._holders[number].pid}/ns/net"]
 
     def cut(self, number: int) -> None:
-        """Pull the cable of a host: nobody is told."""
+        """Pull the cable of a host: no packet says so to the other end."""
         _ip(f"link set host{number} down")
 
     def mend(self, number: int) -> None:

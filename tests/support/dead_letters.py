@@ -34,21 +34,21 @@ def headers(
     }
 
 
-def bury(amqp: PlainAmqp, message_id: str, body: bytes | str = b"body", **said: Any) -> None:
+def bury(amqp: PlainAmqp, message_id: str, body: bytes | str = b"body", **fields: Any) -> None:
     """Put one dead letter into the queue; it is there when this returns."""
-    amqp.submit(body, DEAD, message_id=message_id, content_type="text/plain", headers=headers(**said))
+    amqp.submit(body, DEAD, message_id=message_id, content_type="text/plain", headers=headers(**fields))
 
 
-def bury_many(amqp: PlainAmqp, count: int, body: bytes = b"body", **said: Any) -> list[str]:
+def bury_many(amqp: PlainAmqp, count: int, body: bytes = b"body", **fields: Any) -> list[str]:
     """`count` dead letters; their ids, in order. Confirmed: of what is not, a busy RabbitMQ forgets some."""
     ids = [f"d{number}" for number in range(count)]
-    told = headers(**said)
+    shared = headers(**fields)
     session = Session(load(environ={URL_VARIABLE: amqp.url}).amqp, "test", timeout_s=120.0)
     session.open()
     try:
         outbox = Outbox(session)
         for message_id in ids:
-            properties = Properties(message_id=message_id, content_type="text/plain", headers=told)
+            properties = Properties(message_id=message_id, content_type="text/plain", headers=shared)
             outbox.publish(queues.dead(), properties, body, lambda: None)
         outbox.settle()
     finally:

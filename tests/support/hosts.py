@@ -232,7 +232,7 @@ class Switch:
             other.run(f"printf '127.0.0.1 localhost\\n{names}' >/etc/hosts")
 
     def unplug(self, host: Host) -> None:
-        """Cut its cable: nobody is told."""
+        """Cut its cable: no packet says so to the other end."""
         self._ip(f"link set port{self._addresses[host].rpartition('.')[2]} down")
 
     def remove(self) -> None:

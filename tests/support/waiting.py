@@ -21,12 +21,12 @@ def wait_for(
 ) -> T:
     """The first true value of `fact()`; an `AssertionError` with its last value when `deadline_s` seconds are over.
 
-    `otherwise()` is asked only then, for what a person needs to understand why.
+    `otherwise()` is called only then: it gives what a person needs to understand why.
     """
     deadline = time.monotonic() + deadline_s
     while not (value := fact()):
         if time.monotonic() > deadline:
-            told = str(otherwise())
-            raise AssertionError(f"not within {deadline_s:g} s: {what or fact}: last {value!r}{told and chr(10)}{told}")
+            lines = [f"not within {deadline_s:g} s: {what or fact}: last {value!r}", str(otherwise())]
+            raise AssertionError("\n".join(filter(None, lines)))
         time.sleep(poll_s)
     return value
