@@ -25,13 +25,14 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp import seams
-from taskqueue.amqp.containment import Callback, ContainedLoop, FaultLog
+from taskqueue.amqp.containment import ConnectionLoop, FaultLog
 from taskqueue.amqp.hosts import Hosts
 from taskqueue.amqp.parameters import parameters, tls_context
 from taskqueue.amqp.reasons import describe, is_refusal
 from taskqueue.amqp.user import ConnectionUser
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.contained_loop import Callback
 from taskqueue.foundation.loop import Loop, Timer
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Connection:
         on_blocked: Callable[[bool], None] = lambda blocked: None,
         on_fault: Callable[[Exception], None] | None = None,
     ) -> None:
-        self.loop = ContainedLoop(loop, self._caught)
+        self.loop = ConnectionLoop(loop, self._caught)
         """The loop for users of this connection: an error of a callback does not end the process."""
         self.settings = settings
         self.name = name

@@ -5,7 +5,7 @@
 3. `FaultLog` logs the error once, with its traceback and the callback that raised it.
 4. The connection closes, so that the broker delivers again what was not acked, and comes back after its backoff.
 
-Callbacks of pika, of timers and of the connection's users all run through `ContainedLoop`, so the process never ends
+Callbacks of pika, of timers and of the connection's users all run through `ConnectionLoop`, so the process never ends
 for an error in one of them. `KeyboardInterrupt` and `SystemExit` pass. It must never decide what happens after an
 error.
 """
@@ -17,49 +17,28 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-from taskqueue.foundation.loop import Handler, Loop, Timer
+from taskqueue.foundation.contained_loop import Callback, ContainedLoop, name_of
+from taskqueue.foundation.loop import Loop
 
 log = logging.getLogger(__name__)
 
-Callback = Callable[..., object]
 
-
-class ContainedLoop:
-    """A `Loop` as a connection, its users and pika see it: what a callback raises goes to `caught(error, callback)`."""
-
-    READ, WRITE, ERROR = Loop.READ, Loop.WRITE, Loop.ERROR
+class ConnectionLoop(ContainedLoop):
+    """The loop as a connection, its users and pika have it: with all methods that pika asks of an I/O loop."""
 
     def __init__(self, loop: Loop, caught: Callable[[Exception, Callback], None]) -> None:
-        self._loop = loop
-        self.caught = caught
+        super().__init__(loop, caught)
+        self._whole = loop
         self.update_handler = loop.update_handler
-        self.remove_handler = loop.remove_handler
         self.remove_timeout = loop.remove_timeout
-
-    def run(self, callback: Callback, *arguments: object) -> bool:
-        """Call `callback(*arguments)`; False where it raised."""
-        try:
-            callback(*arguments)
-        except Exception as error:
-            self.caught(error, callback)
-            return False
-        return True
-
-    def add_handler(self, fd: int, handler: Handler, events: int) -> None:
-        """As `Loop.add_handler`."""
-        self._loop.add_handler(fd, partial(self.run, handler), events)
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """As `Loop.call_later`."""
-        return self._loop.call_later(delay, partial(self.run, callback))
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """As `Loop.call_soon`."""
-        self._loop.call_soon(partial(self.run, callback))
+        self._whole.call_soon(partial(self.run, callback))
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """As `Loop.add_callback`."""
-        self._loop.add_callback(partial(self.run, callback))
+        self._whole.add_callback(partial(self.run, callback))
 
 
 class FaultLog:
@@ -79,10 +58,3 @@ class FaultLog:
     def clear(self) -> None:
         """Log everything again."""
         self._logged.clear()
-
-
-def name_of(callback: Callback) -> str:
-    """The name of a function, for people; that of the function inside where it is a `partial`."""
-    while isinstance(callback, partial):
-        callback = callback.func
-    return getattr(callback, "__qualname__", None) or type(callback).__qualname__

@@ -32,7 +32,7 @@ from pika import spec
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from taskqueue.amqp import frames
-from taskqueue.amqp.containment import ContainedLoop
+from taskqueue.amqp.containment import ConnectionLoop
 from taskqueue.amqp.wire import header_frame, to_pika
 from taskqueue.protocol.properties import Properties
 
@@ -56,7 +56,7 @@ class PikaConnection(pika.SelectConnection):  # type: ignore[misc]
     by_frames = all(hasattr(pika.SelectConnection, seam) for seam in ("_adapter_emit_data", "_on_data_available"))
     """Whether this pika has the two seams."""
 
-    def __init__(self, *arguments: Any, custom_ioloop: ContainedLoop, **keywords: Any) -> None:
+    def __init__(self, *arguments: Any, custom_ioloop: ConnectionLoop, **keywords: Any) -> None:
         self._loop = custom_ioloop
         self._gathered: list[bytes] = []
         self._frame_buffer = b""

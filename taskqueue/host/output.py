@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskqueue.foundation.contained_loop import EventLoop
     from taskqueue.foundation.loop import Timer
-    from taskqueue.foundation.scheduler import Scheduler
 
 LINE_LIMIT = 4096
 """Bytes of a line; a longer one is logged in pieces."""
@@ -32,7 +32,7 @@ class Allowance:
     """The lines that `writers` processes may log in a window. `report` is called at its end with the number of lines
     and bytes that were left out, as a text, where there were any."""
 
-    def __init__(self, loop: Scheduler, report: Callable[[str], None], writers: int = 1) -> None:
+    def __init__(self, loop: EventLoop, report: Callable[[str], None], writers: int = 1) -> None:
         self._loop = loop
         self._report = report
         self._writers = writers
@@ -75,7 +75,7 @@ class Output:
     """Reads `fd`, the end of a pipe, and calls `line(text)` for each line that `allowance` permits. It closes `fd` when
     the last writer is gone, or in `close`."""
 
-    def __init__(self, loop: Scheduler, fd: int, line: Callable[[str], None], allowance: Allowance) -> None:
+    def __init__(self, loop: EventLoop, fd: int, line: Callable[[str], None], allowance: Allowance) -> None:
         self.fd = fd
         self._loop = loop
         self._line = line

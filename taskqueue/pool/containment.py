@@ -12,13 +12,9 @@ It is for defects only. The group itself handles faults that are to be expected:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Protocol
-
-from taskqueue.foundation.loop import Handler, Loop, Timer
-from taskqueue.foundation.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -40,49 +36,14 @@ def contained(group: Breakable, doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.exception("unexpected error: group=%s doing=%s", group.name, doing)
-        why = f"unexpected error in taskqueue ({doing}): {type(error).__name__}: {error}"
-        try:
-            group.broke(why)
-        except Exception:
-            log.exception("unexpected error: group=%s doing=%s", group.name, "ending what is left of it")
+        end_in(group, doing, error)
 
 
-class ContainedLoop:
-    """The loop as one group has it: each callback that the group registers runs `contained`."""
-
-    READ = Loop.READ
-    WRITE = Loop.WRITE
-
-    def __init__(self, loop: Scheduler, group: Breakable) -> None:
-        self._loop = loop
-        self._group = group
-
-    def add_handler(self, fd: int, handler: Handler, events: int) -> None:
-        """Call `handler(fd, events)` when one of `events` happens."""
-
-        def contained_handler(fd: int, events: int) -> None:
-            with contained(self._group, _name_of(handler)):
-                handler(fd, events)
-
-        self._loop.add_handler(fd, contained_handler, events)
-
-    def remove_handler(self, fd: int) -> None:
-        """Forget `fd`."""
-        self._loop.remove_handler(fd)
-
-    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        """Call `callback` once after `delay` seconds."""
-
-        def contained_callback() -> None:
-            with contained(self._group, _name_of(callback)):
-                callback()
-
-        return self._loop.call_later(delay, contained_callback)
-
-
-def _name_of(callback: Callable[..., object]) -> str:
-    """`Helper._on_readable`, for the log."""
-    while isinstance(callback, partial):
-        callback = callback.func
-    return getattr(callback, "__qualname__", repr(callback))
+def end_in(group: Breakable, doing: str, error: Exception) -> None:
+    """Log `error`, which came out of `group` while it was `doing` something, and let the group end and try again."""
+    log.error("unexpected error: group=%s doing=%s", group.name, doing, exc_info=error)
+    why = f"unexpected error in taskqueue ({doing}): {type(error).__name__}: {error}"
+    try:
+        group.broke(why)
+    except Exception:
+        log.exception("unexpected error: group=%s doing=%s", group.name, "ending what is left of it")

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.config.settings import to_json
+from taskqueue.foundation.contained_loop import EventLoop
 from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.foundation.loop import Timer
-from taskqueue.foundation.scheduler import Scheduler
 from taskqueue.host import cgroup, kernel
 from taskqueue.host.spawn import Identity, identity
 from taskqueue.link import orders, packets
@@ -53,7 +53,7 @@ class Generation:
 
     def __init__(
         self,
-        loop: Scheduler,
+        loop: EventLoop,
         blueprint: Blueprint,
         *,
         on_ready: Callable[[Generation], None],

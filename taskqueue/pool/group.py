@@ -22,11 +22,11 @@ from typing import Any
 
 from taskqueue.errors import ConfigError
 from taskqueue.foundation.backoff import Backoff
+from taskqueue.foundation.contained_loop import Callback, ContainedLoop, EventLoop, name_of
 from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.foundation.loop import Timer
-from taskqueue.foundation.scheduler import Scheduler
 from taskqueue.pool.blueprint import Blueprint
-from taskqueue.pool.containment import ContainedLoop
+from taskqueue.pool.containment import end_in
 from taskqueue.pool.generation import Generation
 from taskqueue.pool.states import GROUP_MOVES, GroupState
 
@@ -44,7 +44,7 @@ class Group:
 
     def __init__(
         self,
-        loop: Scheduler,
+        loop: EventLoop,
         blueprint: Blueprint,
         on_stopped: Callable[[Group], None],
         make_generation: Callable[..., Generation] = Generation,
@@ -59,7 +59,7 @@ class Group:
         """How often its processes were started again because they died or could not start."""
         self.last_error: str | None = None
         self._last_trace: str | None = None
-        self._loop = ContainedLoop(loop, self)
+        self._loop = ContainedLoop(loop, self._caught)
         self._on_stopped = on_stopped
         self._make_generation = make_generation
         self._begun = False
@@ -192,6 +192,10 @@ class Group:
             self._back_off()
 
     # -- starting and waiting
+
+    def _caught(self, error: Exception, callback: Callback) -> None:
+        """An error in a callback of the loop that this group, or a generation of it, has registered."""
+        end_in(self, name_of(callback), error)
 
     def _start(self) -> None:
         """Start a generation of the blueprint; it takes over from the one that serves once it is ready."""

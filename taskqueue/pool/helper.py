@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from taskqueue.errors import LinkError
-from taskqueue.foundation.scheduler import Scheduler
+from taskqueue.foundation.contained_loop import EventLoop
 from taskqueue.host import kernel
 from taskqueue.host.output import Allowance, Output
 from taskqueue.host.spawn import Identity, spawn
@@ -70,7 +70,7 @@ class Helper:
 
     def __init__(
         self,
-        loop: Scheduler,
+        loop: EventLoop,
         role: str,
         who: Identity,
         peer: Link,

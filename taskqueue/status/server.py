@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from taskqueue.errors import DaemonError
-from taskqueue.foundation.scheduler import Scheduler
+from taskqueue.foundation.contained_loop import EventLoop
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _READER_S = 10.0
 class StatusSocket:
     """Listens on `path` (mode 0660). `ask(answer)` is called for each connection; `answer(document)` sends it."""
 
-    def __init__(self, loop: Scheduler, path: Path, group: int | None, ask: Callable[[Answer], None]) -> None:
+    def __init__(self, loop: EventLoop, path: Path, group: int | None, ask: Callable[[Answer], None]) -> None:
         self.path = path
         self._loop = loop
         self._ask = ask

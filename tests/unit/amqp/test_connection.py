@@ -10,10 +10,11 @@ from functools import partial
 import pytest
 
 from taskqueue.amqp.connection import Connection
-from taskqueue.amqp.containment import ContainedLoop, FaultLog, name_of
+from taskqueue.amqp.containment import ConnectionLoop, FaultLog
 from taskqueue.amqp.user import ConnectionUser
 from taskqueue.config.load import load
 from taskqueue.config.settings import AmqpSettings
+from taskqueue.foundation.contained_loop import name_of
 from taskqueue.foundation.loop import Loop
 
 Caught = pytest.LogCaptureFixture
@@ -138,7 +139,7 @@ def test_what_ends_a_program_is_not_contained(loop: Loop, error: type[BaseExcept
 
 def test_each_error_is_logged_once_until_it_is_cleared(caplog: Caught) -> None:
     faults = FaultLog()
-    contained = ContainedLoop(Loop(), faults.log)
+    contained = ConnectionLoop(Loop(), faults.log)
 
     def divide(by: int) -> float:
         return 1 / by

@@ -20,8 +20,9 @@ import pytest
 from pika import spec
 
 from taskqueue.amqp import frames, seams
-from taskqueue.amqp.containment import Callback, ContainedLoop
+from taskqueue.amqp.containment import ConnectionLoop
 from taskqueue.amqp.reasons import describe
+from taskqueue.foundation.contained_loop import Callback
 from taskqueue.foundation.loop import Loop
 from taskqueue.protocol.properties import Properties
 
@@ -36,7 +37,7 @@ class Wire:
         self.loop = loop
         self.caught: list[Exception] = []
         self.ended: list[Any] = []
-        contained = ContainedLoop(loop, self._on_error)
+        contained = ConnectionLoop(loop, self._on_error)
         parameters = pika.ConnectionParameters(heartbeat=0)
         self.connection: Any = seams.PikaConnection(
             parameters,
@@ -204,7 +205,7 @@ def test_connection_workflow_has_the_error_for_no_answer_in_time(tls: bool) -> N
         seams.PikaConnection(
             parameters,
             on_open_error_callback=lambda _connection, error: ended.append(error),
-            custom_ioloop=ContainedLoop(loop, lambda error, callback: None),
+            custom_ioloop=ConnectionLoop(loop, lambda error, callback: None),
         )
         deadline = time.monotonic() + 5.0
         while not ended and time.monotonic() < deadline:

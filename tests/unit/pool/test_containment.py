@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from clockwork import Clockwork
-from taskqueue.pool.containment import ContainedLoop, contained
+from taskqueue.foundation.contained_loop import ContainedLoop, name_of
+from taskqueue.pool.containment import contained, end_in
 
 
 class Part:
@@ -64,7 +65,7 @@ def test_the_end_of_the_process_is_not_held_up(error: type[BaseException]) -> No
 @pytest.mark.parametrize("callback", [fail, partial(partial(fail, 1), 2)])
 def test_what_the_loop_calls_is_contained_and_named(callback: Callable[..., object]) -> None:
     loop, part = Clockwork(), Part()
-    through = ContainedLoop(loop, part)
+    through = ContainedLoop(loop, lambda error, callback: end_in(part, name_of(callback), error))
     through.add_handler(7, callback, through.READ)
     timer = through.call_later(3.0, callback)
     through.call_later(4.0, callback)

@@ -12,7 +12,7 @@ OURS = {
     "taskqueue",
     "taskqueue.config", "taskqueue.config.settings",
     "taskqueue.errors",
-    "taskqueue.foundation", "taskqueue.foundation.backoff", "taskqueue.foundation.jsontext",
+    "taskqueue.foundation", "taskqueue.foundation.backoff", "taskqueue.foundation.json_coders",
     "taskqueue.foundation.loop",
     "taskqueue.host", "taskqueue.host.cgroup", "taskqueue.host.journal", "taskqueue.host.kernel", "taskqueue.host.logs",
     "taskqueue.host.output", "taskqueue.host.title",
