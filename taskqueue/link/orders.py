@@ -12,6 +12,7 @@ sends is checked as if it came from an enemy. This module must never act on an o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -143,6 +144,8 @@ _TABLE: dict[str, tuple[type[Order], tuple[type | tuple[type, ...], ...]]] = {
     "no-worker-left": (NoWorkerLeft, ()),
 }
 """Every order by its word on the link, with the types of its fields."""
+_DESCRIPTORS: dict[type[Order], int] = {WorkerForked: 2}
+"""How many descriptors come with an order; 0 with those that are not named here."""
 _WORDS = {kind: word for word, (kind, _types) in _TABLE.items()}
 
 
@@ -174,4 +177,9 @@ def receive(link: Link, *, wait: bool = False) -> Received | None:
     kind, types = known
     if len(fields) != len(types) or not all(map(isinstance, fields, types)):
         raise LinkError(f"not an order {word}: its fields have the wrong types")
+    expected = _DESCRIPTORS.get(kind, 0)
+    if len(packet.fds) != expected:
+        for fd in packet.fds:
+            os.close(fd)
+        raise LinkError(f"not an order {word}: {len(packet.fds)} descriptors; expected {expected}")
     return Received(kind(*fields), packet.fds)

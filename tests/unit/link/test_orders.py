@@ -46,9 +46,12 @@ def ends() -> Iterator[tuple[Link, Link]]:
 
 @pytest.mark.parametrize("order", EVERY, ids=lambda order: type(order).__name__)
 def test_an_order_arrives_as_it_was_sent(ends: tuple[Link, Link], order: orders.Order) -> None:
-    assert orders.send(ends[0], order)
+    both = [end.fileno() for end in ends]
+    assert orders.send(ends[0], order, both if isinstance(order, orders.WorkerForked) else ())
     received = orders.receive(ends[1])
     assert received is not None
+    for fd in received.fds:
+        os.close(fd)
     assert type(received.order) is type(order) and received.order == order
 
 
@@ -100,3 +103,16 @@ def test_what_is_no_order_is_refused(ends: tuple[Link, Link], head: list[Any]) -
     ends[0].send(head)
     with pytest.raises(LinkError, match="order"):
         orders.receive(ends[1])
+
+
+@pytest.mark.parametrize(
+    ("order", "count"), [(orders.WorkerForked(1), 0), (orders.WorkerForked(1), 3), (orders.Ready(), 1)]
+)
+def test_a_wrong_number_of_descriptors_is_refused_and_none_leaks(
+    ends: tuple[Link, Link], order: orders.Order, count: int
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    orders.send(ends[0], order, [ends[0].fileno()] * count)
+    with pytest.raises(LinkError, match=f"{count} descriptors; expected"):
+        orders.receive(ends[1])
+    assert len(os.listdir("/proc/self/fd")) == before
