@@ -225,7 +225,7 @@ class Publisher(ConnectionUser):
     def _send(self, channel: ConfirmChannel, message: Message) -> None:
         try:
             channel.send(message)
-        except Exception as error:  # of pika's encoders, or of ours: nothing was sent
+        except Exception as error:  # from an encoder: nothing was sent
             self._answer(message, Published.REFUSED, f"{type(error).__name__}: {error}"[:200])
             channel.probing.discard(message.routing_key)
             self._connection.loop.call_soon(self._send_all_waiting)  # no packet will come for it: turn at once

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import pika.exceptions
 import pytest
 
 from recorded_amqp import RecordedChannel, RecordedConnection
@@ -27,6 +28,8 @@ class Scripted(RecordedConnection):
         super().__init__()
         self.is_up = False
         self.untried = True
+        self.busy = True
+        """Whether there is always a packet, so that no turn waits."""
         self.raised = on_fault
         self.script: Callable[[], object] = self.answer_all
         """What the broker does in each turn."""
@@ -42,7 +45,8 @@ class Scripted(RecordedConnection):
         done()
 
     def _turn(self) -> None:
-        self.spin.call_soon(lambda: None)  # never wait
+        if self.busy:
+            self.spin.call_soon(lambda: None)
         self.script()
         try:
             self.turn()
@@ -162,6 +166,27 @@ def test_an_error_of_a_callback_comes_out_of_the_call_that_waits(session: Sessio
     assert confirmed == ["b"], "the next call goes on"
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_comes_true_or_raises_in_a_hook_does_not_wait_for_the_next_packet(session: Session, raises: bool) -> None:
+    session.open()
+    facts: list[bool] = []
+
+    def act() -> None:
+        if raises:
+            scripted(session).raised(KeyError("fields"))
+        facts.append(True)
+
+    scripted(session).busy = False
+    scripted(session).script = act
+    began = time.monotonic()
+    if raises:
+        with pytest.raises(KeyError):
+            session.wait(lambda: False, began + 10.0)
+    else:
+        assert session.wait(lambda: facts, began + 10.0)
+    assert time.monotonic() - began < 5.0
+
+
 def test_a_safe_point_may_end_a_wait(session: Session) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -172,8 +197,6 @@ def test_a_safe_point_may_end_a_wait(session: Session) -> None:
 
 
 def test_a_refused_declaration_is_raised(session: Session) -> None:
-    import pika.exceptions
-
     session.open()
     connection = scripted(session)
 
