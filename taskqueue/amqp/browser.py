@@ -122,8 +122,8 @@ class Browser(ConnectionUser):
 
         The broker answers neither this nor an ack. Where more than 32 of them are under way to a quorum queue it
         stashes the rest, and forgets them with the channel (RabbitMQ 3.10 to 4.3, rabbit_fifo_client): a message that
-        was acked would be in the queue again. So wait before `close` until the queue counts no consumer of this channel: it
-        keeps a cancelled one while a delivery of it is out (rabbit_fifo, query_stat).
+        was acked would be in the queue again. So wait before `close` until the queue counts no consumer of this
+        channel: it keeps a cancelled one while a delivery of it is out (rabbit_fifo, query_stat).
         """
         first = 1
         for last in (*self._runs, self._arrived) if self.is_open else ():
