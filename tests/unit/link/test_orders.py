@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,14 +106,19 @@ def test_what_is_no_order_is_refused(ends: tuple[Link, Link], head: list[Any]) -
         orders.receive(ends[1])
 
 
+def descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 @pytest.mark.parametrize(
     ("order", "count"), [(orders.WorkerForked(1), 0), (orders.WorkerForked(1), 3), (orders.Ready(), 1)]
 )
 def test_a_wrong_number_of_descriptors_is_refused_and_none_leaks(
     ends: tuple[Link, Link], order: orders.Order, count: int
 ) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     orders.send(ends[0], order, [ends[0].fileno()] * count)
     with pytest.raises(LinkError, match=f"{count} descriptors; expected"):
         orders.receive(ends[1])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
