@@ -294,7 +294,7 @@ class Stage:
         )  # fmt: skip
 
     def start(self, *groups: str) -> None:
-        """Start both daemons, and wait until these groups run."""
+        """Start both daemons, and wait until these groups run and consume."""
         if not self.config_file.exists():
             self.configure("")
         self.dispatcher.start()
@@ -303,6 +303,12 @@ class Stage:
             lambda: self.amqp.consumers("taskqueue") == 1, 20, "dispatcher consumes", otherwise=self.dispatcher.tail
         )
         self.pool.wait_running(*groups)
+        for name in groups:
+            queue = f"worker_{name.partition('/')[0]}"
+            wait_for(
+                lambda queue=queue: self.amqp.consumers(queue) > 0,  # type: ignore[misc]
+                20, f"{name} consumes", otherwise=self.pool.tail,
+            )  # fmt: skip
 
     def reload(self) -> None:
         """SIGHUP to the pool; returns once it has read its config anew."""
