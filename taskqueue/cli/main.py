@@ -16,8 +16,10 @@ from typing import Any
 import click
 
 from taskqueue import __version__
-from taskqueue.cli.operator import Operator, config_option, json_option
-from taskqueue.cli.terminal.show import NAME, safe
+from taskqueue.cli.arguments.common_options import config_option, json_option
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.show import NAME
+from taskqueue.cli.terminal.text import safe
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, ResultTimeout, TaskqueueError
 
 COMMANDS = {

@@ -1,9 +1,8 @@
-"""What every command of `taskqueue` is given (config, output, broker, pool), and the options that all of them take."""
+"""The context of one run of `taskqueue`: config, output, broker, pool, each made when a command asks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,8 @@ import click
 
 from taskqueue import plugins
 from taskqueue.cli.terminal.interrupts import Interrupts
-from taskqueue.cli.terminal.show import Show, safe
+from taskqueue.cli.terminal.show import Show
+from taskqueue.cli.terminal.text import safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker
@@ -93,56 +93,3 @@ def _environ() -> dict[str, str]:
     if (directory := next(given, None)) is not None:
         environ.setdefault(CREDENTIALS_VARIABLE, directory)
     return environ
-
-
-Function = Callable[..., Any]
-
-
-def _set_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        context.ensure_object(Operator).config_path = value
-
-
-def _set_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value:
-        context.ensure_object(Operator).show.as_json = True
-
-
-config_option = click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    expose_value=False,
-    is_eager=True,
-    callback=_set_config,
-    help=f"Config file (default: {DEFAULT_PATH}).",
-)
-json_option = click.option(
-    "--json",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_set_json,
-    help="Print JSON: one document, or one a line where output never ends.",
-)
-socket_option = click.option(
-    "--socket",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="PATH",
-    help=f"The workerpool's status socket (default: {document.SOCKET}).",
-)
-"""For the commands that ask the pool; the value is passed as `socket`, None by default."""
-
-
-def operator_command(*, json: bool = True) -> Callable[[Function], Function]:
-    """Decorate the function of a command, below `@click.command`: it is given the `Operator`, and `-c` and `--json`.
-
-    `json=False` is for the one command whose own `--json` means something else.
-    """
-
-    def decorate(function: Function) -> Function:
-        wrapped: Function = click.pass_obj(function)
-        return config_option(json_option(wrapped) if json else wrapped)
-
-    return decorate

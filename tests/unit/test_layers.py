@@ -34,7 +34,7 @@ WINGS: dict[str, set[str]] = {
     # what people and programs use
     "client": {"errors", "config", "workitem", "protocol", "amqp"},
     "testing": {"errors", "config", "link", "workitem", "protocol", "plugins", "worker"},
-    "operations": {"errors", "foundation", "config", "status", "protocol", "amqp"},
+    "operations": {"", "errors", "foundation", "config", "status", "workitem", "protocol", "amqp"},
     "cli": {
         "", "errors", "foundation", "config", "link", "status", "host", "workitem", "protocol", "amqp", "plugins",
         "worker", "dispatcher", "pool", "client", "operations",
@@ -60,7 +60,7 @@ LIBRARIES = {
     "setproctitle": {"host.title"},
     "asyncio": {"worker.coroutines", "testing"},
     "click": {"cli"},
-    "rich": {"cli.terminal.show"},
+    "rich": {"cli.terminal.screen"},
 }
 """Which modules, or all modules of which wing, may import a library."""
 

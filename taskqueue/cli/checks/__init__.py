@@ -1,1 +1,1 @@
-"""What `taskqueue doctor` looks at."""
+"""What `taskqueue doctor` looks at beside the checks of `operations`."""

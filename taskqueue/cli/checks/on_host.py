@@ -1,33 +1,24 @@
-"""What `doctor` checks on this host: config, its files, users, plugins, the workerpool, the clock.
-
-It must never need the broker.
-"""
+"""The checks of `doctor` that need this host's config, users and plugins. They must never need the broker."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taskqueue import __version__
-from taskqueue.cli.arguments import groups
+from taskqueue.cli.arguments import group_names
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.terminal.findings import Finding, ok, problem, warning
 from taskqueue.cli.trial.trial import Trial
 from taskqueue.config.load import DEFAULT_PATH, Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError, PoolUnavailable
 from taskqueue.host.spawn import SERVICE_USER
-from taskqueue.status.document import Group, Pool
-
-POOL_SERVICE = "python-taskqueue-workerpool"
-_TIME_ERROR = 5
-"""What adjtimex(2) gives where nothing keeps the clock right."""
+from taskqueue.operations.findings import Finding, ok, problem, warning
+from taskqueue.operations.wording import last_line
+from taskqueue.status.document import Pool
 
 
 def config(operator: Operator) -> Iterator[Finding]:
@@ -106,7 +97,7 @@ def users(groups_wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
     """Whether each group's user exists, and we may become it."""
     seen: dict[str, None] = {}
     for group in groups_wanted:
-        name, why_not = groups.user_of(group)
+        name, why_not = group_names.user_of(group)
         if name is not None:
             seen[name] = None
         elif "does not exist" in why_not or "exists" in why_not:
@@ -125,12 +116,12 @@ def plugins(operator: Operator, groups_wanted: tuple[GroupSettings, ...]) -> Ite
             with Trial(group, operator.plugins[group.worker_type]) as trial:
                 trial.imported()
         except ConfigError:
-            continue  # told with its user
+            continue  # `users` has reported it
         except PluginError as error:
-            why = str(error).rpartition("\n")[2]
             yield problem(
-                "plugins", f"{group.name} does not import: {why}", f"taskqueue plugins {group.name} shows where"
-            )
+                "plugins", f"{group.name} does not import: {last_line(str(error))}",
+                f"taskqueue plugins {group.name} shows where",
+            )  # fmt: skip
         else:
             good.append(group.name)
     if good:
@@ -139,69 +130,9 @@ def plugins(operator: Operator, groups_wanted: tuple[GroupSettings, ...]) -> Ite
         yield ok("plugins", f"{len(operator.plugins)} installed, none to run on this host")
 
 
-def workerpool(operator: Operator, socket: Path | None, groups_wanted: tuple[GroupSettings, ...]) -> Iterator[Finding]:
-    """Whether the pool runs, with all groups that the config wants, and what keeps those that do not run."""
+def pool(operator: Operator, socket: Path | None) -> Pool | PoolUnavailable:
+    """What the pool says of itself, or why it cannot be asked."""
     try:
-        pool = operator.pool(socket)
-    except PoolUnavailable as error:
-        if not groups_wanted:
-            yield ok("workerpool", "none runs here, and no plugin wants one")
-        elif "permission" in str(error):
-            yield warning("workerpool", str(error), "run taskqueue doctor as root")
-        else:
-            yield problem("workerpool", str(error), f"systemctl start {POOL_SERVICE}; journalctl -u {POOL_SERVICE}")
-        return
-    yield from _of_pool(pool, {group.name for group in groups_wanted})
-
-
-def pool(operator: Operator, socket: Path | None) -> Pool | None:
-    """What the pool says of itself, for further checks; None where `workerpool` has told why not."""
-    with suppress(PoolUnavailable):
         return operator.pool(socket)
-    return None
-
-
-def _of_pool(pool: Pool, names: set[str]) -> Iterator[Finding]:
-    reload = f"systemctl reload {POOL_SERVICE}"
-    if pool.version != __version__:
-        yield warning(
-            "workerpool", f"it runs version {pool.version}, installed is {__version__}",
-            f"systemctl restart {POOL_SERVICE}",
-        )  # fmt: skip
-    found = {group.name: group for group in pool.groups}
-    for name in sorted(names ^ found.keys()):
-        what = "is to run, and the workerpool does not know it" if name in names else "runs, and is no longer wanted"
-        yield warning("workerpool", f"{name} {what}", reload)
-    for group in pool.groups:
-        yield from _of_group(group)
-    workers = sum(len(group.workers) for group in pool.groups)
-    running = sum(group.state == "running" for group in pool.groups)
-    yield ok("workerpool", f"pid {pool.pid}, {running} of {len(pool.groups)} groups run, {workers} workers")
-
-
-def _of_group(group: Group) -> Iterator[Finding]:
-    if group.state in {"backoff", "refused"} or (group.state == "starting" and group.last_error):
-        last = (group.last_error or "").rstrip().rpartition("\n")[2]
-        yield problem(
-            "workerpool", f"{group.name} does not run ({group.state}): {last}",
-            f"taskqueue plugins {group.name} shows where; it is tried again by itself",
-        )  # fmt: skip
-    for generation in group.generations:
-        if generation.connected is False and generation.trouble:
-            yield problem(
-                "workerpool", f"{group.name} is not connected to the broker: {generation.trouble}",
-                "see what is said of the connection; it connects by itself",
-            )  # fmt: skip
-
-
-def clock() -> Iterator[Finding]:
-    """Whether the kernel takes the clock for right (adjtimex(2))."""
-    buffer = ctypes.create_string_buffer(512)  # struct timex; modes 0: only look
-    state = ctypes.CDLL(None).adjtimex(buffer)
-    if state == _TIME_ERROR:
-        yield warning(
-            "clock", "nothing keeps this host's clock right; delays and times of results depend on it",
-            "install chrony or systemd-timesyncd; timedatectl shows its state",
-        )  # fmt: skip
-    elif state >= 0:
-        yield ok("clock", "synchronised, says the kernel")
+    except PoolUnavailable as error:
+        return error

@@ -1,4 +1,4 @@
-"""`taskqueue check-plugin`: puts a plugin through what it will meet, and says what it survived.
+"""`taskqueue check-plugin`: puts a plugin through payloads, limits and signals, and reports what it survived.
 
 Each check is real: worker processes as a pool has them, real signals, real deadlines. Only the broker is left out.
 """
@@ -15,26 +15,29 @@ from typing import Any
 
 import click
 
-from taskqueue.cli.arguments import bodies, groups
-from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.terminal.findings import Finding, ok, problem, show_findings, warning
+from taskqueue.cli.arguments import group_names, workitem_body
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.findings import show_findings
 from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
 from taskqueue.link.assignment import Report
 from taskqueue.link.exits import EXITS
+from taskqueue.operations.findings import Finding, ok, problem, warning
+from taskqueue.operations.wording import last_line
 from taskqueue.plugins import Plugin
 from taskqueue.workitem import BYTES, JSON, TEXT
 
 _STDERR = 2
 _IDEMPOTENT = "make the work idempotent: self.task.id is the same for all runs of a workitem"
 _PATIENCE_S = 60.0
-"""Without a `time_limit`, a bad payload that is not done with in so long hangs the plugin."""
+"""Seconds for a bad payload where the group has no `time_limit`; a plugin that needs more is reported as hanging."""
 _TRIES = 20
-"""So often a handler that is done before the signal comes is interrupted anew."""
+"""Tries to interrupt a handler in the middle; one that is done before the signal each time is reported as not tried."""
 _SHORTEST_S = 0.02
-"""A handler that is faster is not met in the middle by a time limit, which is 10 ms at least."""
+"""Seconds; a faster handler is done before any time limit, which is 10 ms at least, and the limit is not tried."""
 
 BAD = {
     "an empty text": (b"", TEXT),
@@ -51,8 +54,8 @@ BAD = {
 
 @click.command("check-plugin", short_help="Put a plugin through what it will meet.")
 @operator_command()
-@click.argument("name", metavar="TYPE", shell_complete=groups.complete)
-@bodies.body_options
+@click.argument("name", metavar="TYPE", shell_complete=group_names.complete)
+@workitem_body.body_options
 @click.option("-v", "--verbose", is_flag=True, help="Show what the plugin prints and logs.")
 def command(operator: Operator, name: str, body: str | None, kind: str | None, path: Path | None, verbose: bool) -> int:
     """Put the plugin of TYPE, an installed worker type or a group (worker2/bifh1), through bad payloads, a duplicate,
@@ -62,8 +65,8 @@ def command(operator: Operator, name: str, body: str | None, kind: str | None, p
     the group's user, with no broker: use one that does no harm. Best is one that takes some tenths of a second, so
     that it can be met in the middle. Exit status 1 where there is a problem.
     """
-    content, content_type = bodies.given(body, kind, path)
-    group, plugin = groups.choose_one(operator, name)
+    content, content_type = workitem_body.given(body, kind, path)
+    group, plugin = group_names.choose_one(operator, name)
     examination = _Examination(
         group,
         plugin,
@@ -105,7 +108,7 @@ class _Examination:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 yield from self._signal(number)
         except PluginError as error:
-            yield problem("start", str(error).rpartition("\n")[2], f"taskqueue plugins {self.group.name} shows where")
+            yield problem("start", last_line(str(error)), f"taskqueue plugins {self.group.name} shows where")
 
     def _worker(self, **settings: Any) -> Trial:
         return Trial(replace(self.group, **settings), self.plugin, output=self.output)
@@ -126,7 +129,7 @@ class _Examination:
         heard = worker.run(self.good)
         if heard.report is None or heard.report.outcome != "success":
             yield problem(
-                "workitem", f"{_told(heard)}; what needs a good one was not tried", "give a BODY that it can run"
+                "workitem", f"{_described(heard)}; what needs a good one was not tried", "give a BODY that it can run"
             )
             return False
         self.runtime_s, self.result = heard.report.runtime_ms / 1000, heard.body
@@ -145,7 +148,7 @@ class _Examination:
             heard = worker.heard(self.group.time_limit_s or _PATIENCE_S)
             if heard.report is None:
                 yield problem(
-                    "bad payload", f"{what}: {_told(heard)}",
+                    "bad payload", f"{what}: {_described(heard)}",
                     "let handle_task raise: an exception costs this workitem, a death costs the worker",
                 )  # fmt: skip
                 return
@@ -160,7 +163,7 @@ class _Examination:
     def _again(self, check: str, found: str, heard: Heard) -> Finding:
         """A second run must end as the first did."""
         if heard.report is None or heard.report.outcome != "success":
-            return problem(check, f"{found}; the second run: {_told(heard)}", _IDEMPOTENT)
+            return problem(check, f"{found}; the second run: {_described(heard)}", _IDEMPOTENT)
         if heard.body != self.result:
             return warning(check, f"{found}; the second run gave another result", f"where that matters, {_IDEMPOTENT}")
         return ok(check, f"{found}; the second run gave the same result")
@@ -193,7 +196,7 @@ class _Examination:
         in_time = f"soft_time_limit after {limit_s * 1000:.0f} ms"
         if heard.report is None:
             yield warning(
-                "time limit", f"{in_time}: {_told(heard)}",
+                "time limit", f"{in_time}: {_described(heard)}",
                 "only time_limit, a SIGKILL, will end it: let SoftTimeLimitExceeded pass, hold the interpreter less",
             )  # fmt: skip
         elif heard.report.outcome == "success":
@@ -201,7 +204,9 @@ class _Examination:
         else:
             with self._worker() as worker:
                 self._ready(worker)
-                yield self._again("time limit", f"{in_time}: {_told(heard)}", worker.run(self.good._replace(attempt=2)))
+                yield self._again(
+                    "time limit", f"{in_time}: {_described(heard)}", worker.run(self.good._replace(attempt=2))
+                )
 
     def _signal(self, number: signal.Signals) -> Iterator[Finding]:
         """In the middle, then a second run by another worker, as after a crash."""
@@ -221,7 +226,7 @@ class _Examination:
             return
         with self._worker() as worker:
             self._ready(worker)
-            found = "finished all the same" if heard.report is not None else f"{_told(heard)} in the middle"
+            found = "finished all the same" if heard.report is not None else f"{_described(heard)} in the middle"
             yield self._again(name, found, worker.run(self.good._replace(attempt=2)))
 
     def _meet(self, worker: Trial) -> Heard | None:
@@ -239,20 +244,20 @@ class _Examination:
     def _not_met(self, check: str, early: Heard) -> Finding:
         if early.report is not None and early.report.outcome == "success":
             return ok(check, f"not tried: done before it came, {_TRIES} times; give a BODY that takes longer")
-        return problem(check, f"not tried: {_told(early)}, by what the checks before it have left", _IDEMPOTENT)
+        return problem(check, f"not tried: {_described(early)}, by what the checks before it have left", _IDEMPOTENT)
 
 
-def _told(heard: Heard) -> str:
+def _described(heard: Heard) -> str:
     """What a worker did, in a few words."""
     if heard.report is not None:
-        return _of_report(heard.report)
+        return _report_described(heard.report)
     if heard.exit_code is None:
         return "it hangs, and was killed"
     return f"the worker died: {kernel.exit_text(heard.exit_code)}{EXITS.get(heard.exit_code, '')}"
 
 
-def _of_report(report: Report) -> str:
+def _report_described(report: Report) -> str:
     if report.outcome == "success":
         return "done"
-    said = f": {report.error}" if report.error else ""
-    return f"{report.outcome}: {report.error_type}{said}"
+    text = f": {report.error}" if report.error else ""
+    return f"{report.outcome}: {report.error_type}{text}"

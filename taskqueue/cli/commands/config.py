@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from taskqueue.cli.operator import Operator, operator_command
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.values import Row, show_values
 from taskqueue.config.keys import RESERVED
 from taskqueue.config.values import did_you_mean

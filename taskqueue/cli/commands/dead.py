@@ -1,4 +1,4 @@
-"""`taskqueue dead`: what needs a person. Here: to list and to show dead letters; nothing is taken by looking."""
+"""`taskqueue dead`, and of its subcommands `list` and `show`: they look at dead letters, and must never take one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Any
 import click
 
 from taskqueue.amqp import Delivery
-from taskqueue.cli.arguments.selection import COLUMNS, Selection, chosen, row, selecting
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.arguments.dead_letter_options import COLUMNS, row, selecting
 from taskqueue.cli.commands import dead_drop, dead_replay
-from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.terminal.show import Column, moment
-from taskqueue.errors import TaskqueueError
-from taskqueue.protocol.dead_letters import DEAD_HEADERS, DeadLetter
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.columns import Column
+from taskqueue.operations.selection import NoSuchDeadLetter, Selection, chosen
+from taskqueue.operations.wording import moment
+from taskqueue.protocol.dead_letters import DEAD_HEADERS, Letter
 from taskqueue.protocol.properties import Properties, clean
 
 _BODY_ON_TERMINAL = 20_000
-"""Bytes; more is nothing to read there."""
+"""Bytes of a body that a terminal shows; a pipe gets all of it."""
 
 
 @click.group("dead", short_help="List, show, replay and drop dead letters.")
@@ -79,7 +81,6 @@ def show_command(operator: Operator, selection: Selection) -> None:
 
     With --json an object a line; a body that is not UTF-8 is in body_base64.
     """
-    selection.check_chosen()
     missing = set(selection.ids)
     with operator.broker() as broker, closing(chosen(broker, selection)) as found:
         for number, (message, letter) in enumerate(found):
@@ -88,7 +89,7 @@ def show_command(operator: Operator, selection: Selection) -> None:
                 operator.show.line("")
             _show(operator, message.delivery, letter)
     if missing:
-        raise TaskqueueError(f"no such dead letter: {', '.join(sorted(missing))}")
+        raise NoSuchDeadLetter(missing)
 
 
 def _show(operator: Operator, delivery: Delivery, letter: DeadLetter) -> None:
@@ -100,8 +101,8 @@ def _show(operator: Operator, delivery: Delivery, letter: DeadLetter) -> None:
         if name not in ("headers", "message_id") and (value := getattr(properties, name)) is not None
     }
     if show.as_json:
-        said: dict[str, Any] = {column.key: cell for column, cell in zip(COLUMNS, row(letter), strict=True)}
-        show.document({**said, "properties": others, "headers": headers, **_body_in_json(body)})
+        cells: dict[str, Any] = {column.key: cell for column, cell in zip(COLUMNS, row(letter), strict=True)}
+        show.document({**cells, "properties": others, "headers": headers, **_body_in_json(body)})
         return
     fields = {
         "id": letter.message_id,

@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 
 import click
 
-from taskqueue.cli.operator import Operator, operator_command
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
 from taskqueue.cli.trial.private_broker import BrokerError, PrivateBroker
 from taskqueue.cli.trial.site import Site, State
 from taskqueue.config.load import URL_VARIABLE

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import click
 
-from taskqueue.cli.checks import on_broker, on_host
-from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.terminal.findings import Finding, show_findings
+from taskqueue.cli.arguments.common_options import operator_command, socket_option
+from taskqueue.cli.checks import on_host
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.findings import show_findings
 from taskqueue.config.load import Settings
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError
+from taskqueue.operations.checks import broker_health, queue_health, reachability, workerpool
+from taskqueue.operations.checks.consumer_timeout import consumer_timeout
+from taskqueue.operations.findings import Finding
 from taskqueue.status.document import Pool
 
 
@@ -39,13 +43,14 @@ def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
     yield from on_host.files(operator)
     yield from on_host.users(wanted)
     yield from on_host.plugins(operator, wanted)
-    yield from on_host.workerpool(operator, socket, wanted)
-    yield from on_host.clock()
-    yield from on_broker.hosts(settings.amqp)
+    pool = on_host.pool(operator, socket)
+    yield from workerpool.workerpool(pool, {group.name for group in wanted})
+    yield from workerpool.clock()
+    yield from reachability.hosts(settings.amqp)
     try:
-        yield from _look_at_broker(operator, settings, wanted, on_host.pool(operator, socket))
+        yield from _look_at_broker(operator, settings, wanted, pool if isinstance(pool, Pool) else None)
     except (BrokerUnavailable, BrokerRefused, ConfigError) as error:
-        yield on_broker.connection(error)
+        yield reachability.connection(error)
 
 
 def _look_at_broker(
@@ -54,12 +59,12 @@ def _look_at_broker(
     amqp = settings.amqp
     with operator.broker(amqp) as broker:
         management = operator.management(broker, amqp)
-        yield from on_broker.server(broker, amqp)
-        yield from on_broker.declared_queues(broker, settings, wanted, management, pool)
+        yield from broker_health.server(broker, amqp)
+        yield from queue_health.declared_queues(broker, settings, wanted, management, pool)
         if pool is not None:
-            yield from on_broker.stuck(broker, pool, wanted)
-        yield from on_broker.consumer_timeout(broker, wanted)
-        yield from on_broker.clock(management)
+            yield from queue_health.stuck(broker, pool, wanted)
+        yield from consumer_timeout(broker, wanted)
+        yield from broker_health.clock(management)
     trouble: list[str] = []
     with operator.broker(amqp, trouble=trouble.append) as broker:
-        yield from on_broker.rights_and_alarms(broker, management, trouble)
+        yield from broker_health.rights_and_alarms(broker, management, trouble)

@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
-from taskqueue.cli.arguments import groups
-from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.cli.terminal.show import Column
+from taskqueue.cli.arguments import group_names
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.values import Row, as_json, show_values
 from taskqueue.cli.trial.trial import Trial
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError
+from taskqueue.operations.wording import last_line
 from taskqueue.plugins import Plugin
 
 _COLUMNS = (
@@ -56,7 +58,7 @@ class _Found:
 
 @click.command("plugins", short_help="List the plugins that are installed; try their import.")
 @operator_command()
-@click.argument("names", metavar="[TYPE]...", nargs=-1, shell_complete=groups.complete)
+@click.argument("names", metavar="[TYPE]...", nargs=-1, shell_complete=group_names.complete)
 @click.option("--no-import", is_flag=True, help="Do not try whether they import.")
 def command(operator: Operator, names: Sequence[str], no_import: bool) -> int:
     """List the plugins that are installed on this host: distribution, version, entry point, whether the config enables
@@ -66,7 +68,7 @@ def command(operator: Operator, names: Sequence[str], no_import: bool) -> int:
     For each TYPE that is named, also every setting and where it was said, and the traceback of an import that failed.
     Exit status 1 where one that is enabled does not import.
     """
-    chosen = groups.choose(operator, names)
+    chosen = group_names.choose(operator, names)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         found = list(pool.map(partial(_look, operator, not no_import), chosen))
     show = operator.show
@@ -75,7 +77,7 @@ def command(operator: Operator, names: Sequence[str], no_import: bool) -> int:
     if show.as_json:
         show.document([_document(operator, each) for each in found])
     else:
-        narrow = show.on_terminal and not names and show.console.width < _WIDTH
+        narrow = show.on_terminal and not names and show.width < _WIDTH
         shown = [column for column in _COLUMNS if not (narrow and column.key in _WIDE)]
         show.table(shown, ([cells[column.key] for column in shown] for cells in map(partial(_cells, operator), found)))
         if not found:
@@ -108,7 +110,7 @@ def _import(group: GroupSettings, plugin: Plugin) -> tuple[str, str]:
     except ConfigError as error:
         return f"not tried: {error}", ""
     except PluginError as error:
-        return str(error).rpartition("\n")[2], str(error)
+        return last_line(str(error)), str(error)
     return _YES, ""
 
 
@@ -120,7 +122,7 @@ def _settings(operator: Operator, group: GroupSettings) -> Iterator[Row]:
 def _cells(operator: Operator, found: _Found) -> dict[str, Any]:
     group, plugin = found.group, found.plugin
     sections = operator.host_settings.sections_of(group.worker_type, group.instance)
-    user, _why_not = groups.user_of(group)
+    user, _why_not = group_names.user_of(group)
     row = (
         group.name, plugin.distribution, plugin.version, plugin.entry_value, found.enabled, group.workers,
         user or group.user, found.imports, ", ".join(f"[{each}]" for each in sections) or None,

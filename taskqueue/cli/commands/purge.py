@@ -1,18 +1,18 @@
-"""`taskqueue purge`: removes what waits for a worker type. It asks first; what is run already is not touched."""
+"""`taskqueue purge`: removes the workitems that wait for a worker type. It asks first."""
 
 from __future__ import annotations
 
 import click
 
-from taskqueue.cli.arguments import parameters
-from taskqueue.cli.operator import Operator, operator_command
-from taskqueue.errors import TaskqueueError
-from taskqueue.protocol.queues import WORKER_PREFIX
+from taskqueue.cli.arguments import value_types
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
+from taskqueue.operations.purge import backlog, purge
 
 
 @click.command("purge", short_help="Remove the workitems that wait for a worker type.")
 @operator_command()
-@click.argument("worker_type", metavar="TYPE", type=parameters.worker_type)
+@click.argument("worker_type", metavar="TYPE", type=value_types.worker_type)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(operator: Operator, worker_type: str, yes: bool) -> None:
     """Remove the workitems that wait for workers of TYPE, for good. It asks before.
@@ -20,15 +20,12 @@ def command(operator: Operator, worker_type: str, yes: bool) -> None:
     Those that workers run, or have at hand, are not touched; nor are those that wait for a dispatcher or for their
     time. What comes while it asks is removed, too.
     """
-    queue = WORKER_PREFIX + worker_type
     with operator.broker() as broker:
-        counts = broker.counts(queue)
-        if counts is None:
-            raise TaskqueueError(f"there is no queue {queue}: nothing was ever sent to workers of type {worker_type}")
+        waiting = backlog(broker, worker_type)
         if not yes:
-            operator.confirm(f"Remove {counts.ready} workitems that wait in {queue}, for good?")
-        removed = broker.purge(queue) or 0
+            operator.confirm(f"Remove {waiting.ready} workitems that wait in {waiting.queue}, for good?")
+        removed = purge(broker, worker_type)
     if operator.show.as_json:
-        operator.show.document({"queue": queue, "removed": removed})
+        operator.show.document({"queue": waiting.queue, "removed": removed})
     else:
-        operator.show.line(f"{removed} workitems were removed from {queue}")
+        operator.show.line(f"{removed} workitems were removed from {waiting.queue}")

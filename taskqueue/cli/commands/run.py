@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from taskqueue.cli.arguments import bodies, groups, parameters
-from taskqueue.cli.operator import Operator, operator_command
+from taskqueue.cli.arguments import group_names, value_types, workitem_body
+from taskqueue.cli.arguments.common_options import operator_command
+from taskqueue.cli.operator import Operator
 from taskqueue.cli.trial.trial import Heard, Trial, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
@@ -24,12 +25,12 @@ _TIMED_OUT = 4
 
 @click.command("run", short_help="Run one workitem through a plugin, without a broker.")
 @operator_command()
-@click.argument("name", metavar="TYPE", shell_complete=groups.complete)
-@bodies.body_options
+@click.argument("name", metavar="TYPE", shell_complete=group_names.complete)
+@workitem_body.body_options
 @click.option(
     "--header",
     "headers",
-    type=parameters.header({}),
+    type=value_types.header({}),
     metavar="NAME=VALUE",
     multiple=True,
     help="A header of the workitem; may be given several times.",
@@ -53,8 +54,8 @@ def command(
     limits, in the directory /. What the plugin prints and logs goes to standard error, and it may use the terminal
     (breakpoint()). Exit status 1 where it failed, 4 where time_limit ended it.
     """
-    content, content_type = bodies.given(body, kind, path)
-    group, plugin = groups.choose_one(operator, name)
+    content, content_type = workitem_body.given(body, kind, path)
+    group, plugin = group_names.choose_one(operator, name)
     workitem = Workitem(content, content_type, message_id, attempt, dict(headers))
     with Trial(group, plugin, output=_STDERR, foreground=True) as trial:
         try:
@@ -88,7 +89,7 @@ def _reported(operator: Operator, workitem: Workitem, report: Report, returned: 
         body, content_type = error_body(workitem.body, workitem.content_type, report.error, report.trace), JSON
     value = decode(body, content_type, None)
     if show.as_json:
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "status": report.outcome,
             "result": value,
             "content_type": content_type,
@@ -98,17 +99,17 @@ def _reported(operator: Operator, workitem: Workitem, report: Report, returned: 
             "trace": report.trace or None,
             "delay_s": report.delay_s,
         }
-        show.document(told)
+        show.document(document)
     elif report.outcome == "success":
         show.value(value)
     else:
         if report.trace:
             show.trace(report.trace)
-        show.note(f"{_SAID[report.outcome].format(delay=_delay(report.delay_s))}: {report.error}")
+        show.note(f"{_OUTCOMES[report.outcome].format(delay=_delay(report.delay_s))}: {report.error}")
     return int(report.outcome != "success")
 
 
-_SAID = {
+_OUTCOMES = {
     "error": "failed",
     "retry": "asks to be run again{delay}",
     "reject": "rejected, would be a dead letter",

@@ -11,27 +11,26 @@ from typing import Any
 
 import click
 
-from taskqueue.cli.arguments import parameters
-from taskqueue.cli.operator import Operator, operator_command, socket_option
-from taskqueue.cli.terminal.show import Column, Show, span
+from taskqueue.cli.arguments import value_types
+from taskqueue.cli.arguments.common_options import operator_command, socket_option
+from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal.columns import Column
+from taskqueue.cli.terminal.show import Show
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.overview import Overview, see_broker
+from taskqueue.operations.wording import last_line, span
 from taskqueue.status.document import Group, Pool
 
 _WATCHING_TIMEOUT_S = 3.0
-"""A broker that does not answer is not to stop the picture for long."""
+"""Seconds for a broker to answer; a silent one stops the picture for no longer."""
 _ERROR_WIDTH = 80
+"""Characters of a group's last error; `taskqueue plugins` and JSON have all of it."""
 _NOT_KNOWN = "not known (the management plugin is not enabled)"
 
 
 def _rate(value: float) -> str:
     return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
-
-
-def _last_line(error: str) -> str:
-    line = error.rstrip().rpartition("\n")[2]
-    return line if len(line) <= _ERROR_WIDTH else f"{line[: _ERROR_WIDTH - 1]}…"
 
 
 _QUEUES = (
@@ -54,7 +53,7 @@ _GROUPS = (
     Column("failed", right=True),
     Column("crashed", right=True),
     Column("restarts", right=True),
-    Column("last_error", text=_last_line, style="red"),
+    Column("last_error", text=partial(last_line, width=_ERROR_WIDTH), style="red"),
 )
 _TASKS = (
     Column("running"),
@@ -72,7 +71,7 @@ _TASKS = (
 @click.option(
     "--interval",
     "interval_s",
-    type=parameters.duration,
+    type=value_types.duration,
     metavar="DURATION",
     default="2",
     help="With --watch: how often.",

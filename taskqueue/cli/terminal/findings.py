@@ -1,38 +1,12 @@
-"""What a check found, how bad it is, and how a list of such is shown."""
+"""How the findings of checks are shown: a line each, and the exit status that they come to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from taskqueue.cli.terminal.show import Column, Show
-
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
-
-
-class Finding(NamedTuple):
-    """One line. `advice` says what to do about it; a finding that is ok needs none."""
-
-    status: str
-    check: str
-    found: str
-    advice: str = ""
-
-
-def ok(check: str, found: str) -> Finding:
-    """All is well."""
-    return Finding(OK, check, found)
-
-
-def warning(check: str, found: str, advice: str) -> Finding:
-    """It works, but somebody should look at it."""
-    return Finding(WARNING, check, found, advice)
-
-
-def problem(check: str, found: str, advice: str) -> Finding:
-    """Work is not done, or will not be."""
-    return Finding(PROBLEM, check, found, advice)
-
+from taskqueue.cli.terminal.columns import Column
+from taskqueue.cli.terminal.show import Show
+from taskqueue.operations.findings import OK, PROBLEM, WARNING, Finding
 
 _COLUMNS = (
     Column("status", styles={OK: "green", WARNING: "yellow", PROBLEM: "bold red"}),

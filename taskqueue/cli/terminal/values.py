@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from taskqueue.cli.terminal.show import Column, Show
-from taskqueue.config.sections import EffectiveValue
+from taskqueue.cli.terminal.columns import Column
+from taskqueue.cli.terminal.show import Show
+from taskqueue.config.sections import Said
 
 HIDDEN = "********"
 _SECRET = re.compile(r"pass(wd|word|phrase|code)?$|passw|secret|token|credential|(api|private|secret|access)_?key|_pw$")

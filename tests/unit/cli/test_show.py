@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from taskqueue.cli.terminal.show import Column, Show, safe, safe_lines
+from taskqueue.cli.terminal.columns import Column
+from taskqueue.cli.terminal.show import Show
+from taskqueue.cli.terminal.text import safe, safe_lines
 
 COLUMNS = (Column("id"), Column("count", right=True), Column("age", "how old", text=lambda age: f"{age} s"))
 ROWS = [("a\x1b[31m", 1, 2.5), (b"\xffb\tc", None, 3)]

@@ -16,7 +16,7 @@ LINE_LIMIT = 128 * 1024 * 1024
 """Bytes of a line: more is more than a broker takes by default."""
 
 
-class Lines:
+class StdinLines:
     """The lines that come from `fd`, without their ends. Ends early, between two lines, once `stop()` is true.
 
     What is behind the last line end is a line, too, where it is not empty.
