@@ -16,7 +16,8 @@ from taskqueue.amqp.session import Outbox, Session
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.foundation.loop import Loop
-from taskqueue.operations.reading import Reading, Renewal
+from taskqueue.operations.giving_back import Renewal
+from taskqueue.operations.reading import Reading
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 
@@ -24,20 +25,20 @@ T = TypeVar("T")
 
 NAME = "taskqueue"
 _TIMEOUT_S = 30.0
-"""A broker that was there and is silent or gone for so long is given up."""
+"""Seconds that a broker which was there may be silent or gone; then a call raises `BrokerUnavailable`."""
 
 
 class Interrupts(Protocol):
-    """Whoever may want a call to end early, such as a person at a terminal."""
+    """Ends a call early, as a person at a terminal does. The methods are called by `Broker`."""
 
     def watch(self, loop: Loop) -> None:
-        """The connection is being opened; wake `loop` when an interrupt comes."""
+        """The connection is being opened: from now on an interrupt must wake `loop`."""
 
     def end(self) -> None:
-        """It is closed."""
+        """The connection is closed: `loop` must not be woken any more."""
 
     def safe_point(self) -> None:
-        """Called where nothing is half done: may raise."""
+        """Nothing is half done at present: raises, to end the call, where an interrupt came."""
 
 
 class _NoInterrupts:
@@ -67,7 +68,7 @@ class Broker:
 
     Entering raises `BrokerUnavailable` when no host of the list could be reached, at once and not after retries, and
     `BrokerRefused` for a wrong password or virtual host. A connection that is lost later comes back by itself:
-    `trouble(line)` is told, and a call raises `BrokerUnavailable` only after `timeout_s`.
+    `trouble(line)` is called with what was logged of it, and a call raises `BrokerUnavailable` only after `timeout_s`.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Broker:
         except BaseException:
             self._interrupts.end()
             raise
-        logging.getLogger("taskqueue").addHandler(self._trouble)  # what comes from here on is news
+        logging.getLogger("taskqueue").addHandler(self._trouble)  # what was logged while connecting is in the error
         return self
 
     def __exit__(
@@ -103,13 +104,13 @@ class Broker:
     @property
     def server(self) -> Server:
         """What the broker says of itself."""
-        said = self.session.connection.server
+        properties = self.session.connection.server
         names = ("product", "version", "cluster_name")
-        return Server(self.session.connection.host, *(str(said.get(name, "")) for name in names))
+        return Server(self.session.connection.host, *(str(properties.get(name, "")) for name in names))
 
     @property
     def blocked(self) -> bool:
-        """Whether it takes no messages (memory or disk alarm). It says so only to who has published."""
+        """Whether the broker takes no messages (memory or disk alarm); known once this connection has published."""
         return self.session.connection.blocked
 
     # -- looking
@@ -123,15 +124,15 @@ class Broker:
         return {queue: self.counts(queue) for queue in queues}
 
     def difference(self, queue: Queue) -> str | None:
-        """In what `queue`, which exists, differs from how we would declare it, in the broker's words; None: in nothing
-        that the broker compares. Raises `BrokerRefused` where we may not declare it."""
+        """How the arguments of `queue`, which exists, differ from those we would declare, in the broker's words; None:
+        in nothing that the broker compares. Raises `BrokerRefused` where we may not declare it."""
         try:
             self._ask(lambda name, answered, failed: self._inspector.declare(queue, answered, failed), queue.name)
         except BrokerRefused as error:
-            said = str(error)
-            if "PRECONDITION_FAILED" not in said:
+            _, failed, difference = str(error).partition("PRECONDITION_FAILED - ")
+            if not failed:
                 raise
-            return said.partition("PRECONDITION_FAILED - ")[2]
+            return difference
         return None
 
     def read(
@@ -184,9 +185,9 @@ class Broker:
 class _Trouble(logging.Handler):
     """Passes on what the connection logs: a connection lost, an alarm."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._tell = tell
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> Any:
-        self._tell(record.getMessage())
+        self._report(record.getMessage())

@@ -17,8 +17,8 @@ from taskqueue.config.load import load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BrokerRefused, BrokerUnavailable
 from taskqueue.operations.broker import Broker
+from taskqueue.operations.giving_back import RETURNS_LIMIT
 from taskqueue.operations.management import URL_VARIABLE, Management
-from taskqueue.operations.reading import RETURNS_LIMIT
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import Queue
 from waiting import wait_for
@@ -238,7 +238,7 @@ def returned(plain: PlainAmqp, queue: str, count: int) -> dict[str, int]:
 def test_who_waits_for_many_to_go_back_is_told(
     amqp_url: str, plain: PlainAmqp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskqueue.operations.reading._MANY", 1000)
+    monkeypatch.setattr("taskqueue.operations.giving_back._MANY", 1000)
     told: list[str] = []
     with Broker(amqp_of(amqp_url), timeout_s=10, trouble=told.append) as operator:
         fill(operator, QUORUM, 1000)
