@@ -22,18 +22,15 @@ from typing import NoReturn
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where taskqueue is not installed
 
 from taskqueue.cli.trial import private_broker
-from taskqueue.cli.trial.private_broker import (
-    LOOPBACK,
+from taskqueue.cli.trial.broker_guard import (
     MARKER,
-    POLL_S,
     SCRIPTS,
     STOP_TIMEOUT_S,
     BrokerError,
-    free_ports,
     processes,
-    speaks_amqp,
     stop_directory,
 )
+from taskqueue.cli.trial.private_broker import LOOPBACK, POLL_S, free_ports, speaks_amqp
 
 __all__ = [
     "LOOPBACK",

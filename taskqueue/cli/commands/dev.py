@@ -24,7 +24,8 @@ import click
 
 from taskqueue.cli.arguments.common_options import operator_command
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.trial.private_broker import BrokerError, PrivateBroker
+from taskqueue.cli.trial.broker_guard import BrokerError
+from taskqueue.cli.trial.private_broker import PrivateBroker
 from taskqueue.cli.trial.site import Site, State
 from taskqueue.config.load import URL_VARIABLE
 from taskqueue.errors import PluginError, PoolUnavailable, TaskqueueError

@@ -1,16 +1,14 @@
 """A private RabbitMQ node: own name, ports, cookie, epmd, data, logs, all on loopback. For `taskqueue dev` and tests.
 
 A broker that already runs on the host is neither used nor disturbed. Nothing outlives whoever started the node: epmd
-and the node are children of a guard process, which kills both as soon as its standard input closes, and dies with
-them. Every process of a node carries its directory in the environment, so `stop_directory` finds whatever is left.
+and the node are children of a guard process (`broker_guard`).
 
-Standard library only: as a program, by its path, it is the guard; and tests use it where taskqueue is not installed.
+Standard library only: tests use it where taskqueue is not installed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import secrets
@@ -19,31 +17,22 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-"""The server's own scripts: those in /usr/sbin change to user rabbitmq, who may not be able to reach our directory."""
-
-MARKER = "TASKQUEUE_PRIVATE_BROKER"
-"""Environment variable of every process of a node: the node's directory."""
+from taskqueue.cli.trial import broker_guard
+from taskqueue.cli.trial.broker_guard import MARKER, SCRIPTS, STOP_TIMEOUT_S, BrokerError, stop_directory
 
 LOOPBACK = "127.0.0.1"
 
 START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 15.0
+"""Seconds from the start until the node must answer; then the start has failed."""
 POLL_S = 0.05
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
-
-
-class BrokerError(Exception):
-    """The private node could not be started, or refused a command. The text says why, with the node's last words."""
+"""Seconds between two tries to connect to a node that starts."""
 
 
 class PrivateBroker:
@@ -102,7 +91,7 @@ class PrivateBroker:
         try:
             with (self.directory / "output.log").open("ab") as output:
                 self._guard = subprocess.Popen(
-                    [*self._inside, sys.executable, "-I", "-S", __file__, *self._epmd()],
+                    [*self._inside, sys.executable, "-I", "-S", broker_guard.__file__, *self._epmd()],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=output,
@@ -252,79 +241,3 @@ def free_ports(count: int) -> list[int]:
             if len(found) == count:
                 return found
     raise BrokerError("no free port on loopback")
-
-
-def processes(directory: Path) -> list[int]:
-    """Ids of the processes that belong to nodes in `directory` or below, by their environment; no zombies."""
-    mark = f"{MARKER}={directory.absolute()}/".encode()
-    return sorted(pid for pid in _pids() if any(field.startswith(mark) for field in _fields(pid)))
-
-
-def _pids() -> Iterator[int]:
-    return (
-        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()
-    )
-
-
-def _fields(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # ended meanwhile, or another user's
-        return []
-
-
-def stop_directory(directory: Path, *, kill_after_s: float = 2.0) -> None:
-    """End what runs from `directory` or below: SIGTERM, then SIGKILL. Raises `BrokerError`."""
-    started, told = time.monotonic(), False
-    while left := processes(directory):
-        waited = time.monotonic() - started
-        if waited > kill_after_s + STOP_TIMEOUT_S:
-            raise BrokerError(f"broker could not be stopped: pids={left}")
-        if waited >= kill_after_s:
-            _signal(left, signal.SIGKILL)
-        elif not told:
-            _signal(left, signal.SIGTERM)
-            told = True
-        time.sleep(0.01)
-
-
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _guard(epmd: Sequence[str]) -> int:
-    """Run epmd, where it is given, and the node until one ends or standard input closes; print the node's pid."""
-    libc = ctypes.CDLL(None)
-    # the node's own children are left to this process, not to a PID 1 that may not reap
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-    def die_with_guard() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def spawn(*command: str) -> int:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True, preexec_fn=die_with_guard
-        ).pid
-
-    def end_with_input() -> None:
-        sys.stdin.read()
-        stop_directory(directory, kill_after_s=0.0)
-
-    directory = Path(os.environ[MARKER])
-    signal.signal(signal.SIGTERM, lambda *_: None)  # it ends epmd, and that all the rest, with nothing left to reap
-    vital = [spawn(*command) for command in (epmd, [str(SCRIPTS / "rabbitmq-server")]) if command]
-    print(vital[-1], flush=True)
-    threading.Thread(target=end_with_input, daemon=True).start()
-    while os.wait()[0] not in vital:
-        pass
-    stop_directory(directory, kill_after_s=0.0)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_guard(sys.argv[1:]))
