@@ -80,8 +80,8 @@ def page(words: tuple[str, ...], every: Commands) -> str:
 def _summary(command: click.Command) -> str:
     if command is taskqueue:
         return "the operator's command of taskqueue"
-    told = command.get_short_help_str(200).rstrip(".")
-    return told[:1].lower() + told[1:]
+    text = command.get_short_help_str(200).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _others(words: tuple[str, ...], every: Commands) -> list[str]:
@@ -111,7 +111,7 @@ def _escaped(text: str) -> str:
 
 
 def completion(shell: str) -> str:
-    """What `shell` reads to complete the command."""
+    """The script with which `shell` completes the command."""
     maker = get_completion_class(shell)
     assert maker is not None
     source = maker(taskqueue, {}, NAME, f"_{NAME.upper()}_COMPLETE").source()

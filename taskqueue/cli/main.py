@@ -1,7 +1,7 @@
 """`taskqueue`: the operator's command. Finds the subcommand, and is the one place that turns errors into exit statuses.
 
 Each subcommand is in a file of its own, which is imported only when it is asked for: a script that submits one
-workitem does not load what draws tables.
+workitem does not load the code that draws tables.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (TaskqueueError, 1),
     (OSError, 1),
 )
-"""Exit statuses; the first that fits. Usage errors are click's: 2. What is not here is a defect: a traceback, and 1."""
+"""Exit statuses by error; the first that fits. Usage errors are click's: 2. Any other error is a defect of ours: a
+traceback, and 1."""
 INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 """As a shell reports a program that SIGINT or SIGPIPE has ended."""
@@ -92,7 +93,7 @@ def taskqueue(context: click.Context) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The console script; gives the exit status."""
-    logging.getLogger("taskqueue").addHandler(logging.NullHandler())  # errors are raised; what is news is shown
+    logging.getLogger("taskqueue").addHandler(logging.NullHandler())  # errors are raised; `Broker` shows the rest
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -129,7 +130,7 @@ def _complain(line: str, name: str = NAME) -> None:
 
 
 def _no_more_output() -> None:
-    """Nobody reads any more: nothing is to be said of that when the interpreter flushes at its end."""
+    """The reader of standard output has gone: the interpreter must not complain of it when it flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -36,12 +36,12 @@ class Operator:
 
     @cached_property
     def settings(self) -> Settings:
-        """What the config says; raises `ConfigError`. A file that was named must exist, the default one need not."""
+        """The settings; raises `ConfigError`. A file named by `-c` must exist, the default one need not."""
         return self.load()
 
     @cached_property
     def host_settings(self) -> Settings:
-        """As `settings`, checked against the plugins that are installed on this host, as the workerpool does."""
+        """`settings`, checked as the workerpool does: against the plugins that are installed on this host."""
         return self.load(installed=self.plugins)
 
     def load(self, **keywords: Any) -> Settings:
@@ -66,7 +66,7 @@ class Operator:
         return {*self.plugins, *(group.worker_type for group in (seen.groups if seen else ()))}
 
     def broker(self, amqp: AmqpSettings | None = None, **keywords: Any) -> Broker:
-        """A connection to the broker, to be entered with `with`: that of the config, unless `amqp` says another."""
+        """A connection to the broker of `amqp`, by default the config's, for a `with`. `keywords`: of `Broker`."""
         return Broker(
             amqp or self.settings.amqp, **{"trouble": self.show.note, "interrupts": self.interrupts, **keywords}
         )
@@ -76,7 +76,7 @@ class Operator:
         return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
 
     def pool(self, socket: Path | None = None) -> document.Pool:
-        """What this host's workerpool says of itself; raises `PoolUnavailable`."""
+        """The status document of this host's workerpool; raises `PoolUnavailable`."""
         return document.read(socket or document.SOCKET)
 
     def confirm(self, question: str) -> None:
@@ -87,7 +87,8 @@ class Operator:
 
 
 def _environ() -> dict[str, str]:
-    """Ours, with the credential of a service that runs here, where we may read it: systemd gives it to units alone."""
+    """The environment of this process, and the credentials directory of a service that runs here, where this user may
+    read it: systemd names that directory to the unit alone."""
     environ = dict(os.environ)
     given = (str(each) for each in _CREDENTIALS if os.access(each / CREDENTIAL, os.R_OK))
     if (directory := next(given, None)) is not None:

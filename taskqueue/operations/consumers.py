@@ -1,4 +1,4 @@
-"""Who would take a workitem that is submitted now."""
+"""How many dispatchers and listeners would take a workitem that is submitted now."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What RabbitMQ's management plugin tells and AMQP cannot: rates, unacked, nodes, alarms. Only where it is enabled.
+"""Client of RabbitMQ's management plugin, for the figures that AMQP cannot give: rates, unacked, nodes, alarms.
 
-Its absence is never an error, and it is never asked to change anything. A management API on the same host may be
-another broker's: one whose cluster has another name than ours is taken for absent.
+The plugin may be absent, which is never an error, and it is never asked to change anything. A management API on the
+same host may be another broker's: one whose cluster has another name than ours counts as absent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ URL_VARIABLE = "TASKQUEUE_MANAGEMENT_URL"
 
 _PORT = 15672
 _TIMEOUT_S = 3.0
+"""Seconds for one answer; an API that needs more counts as absent."""
 _ANSWER_LIMIT = 64 * 1024 * 1024
+"""Bytes of an answer that are read; a longer one is no JSON, and counts as absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Node:
 
 
 class Management:
-    """The management API of the broker that we are connected to. `cluster_name` is what the AMQP connection said.
+    """The management API of the broker that we are connected to; `cluster_name`: as the AMQP connection has it.
 
     Every method gives None where the plugin is not enabled, not reachable, not ours, or does not let us.
     """
@@ -101,10 +103,10 @@ class Management:
         before = time.time()
         try:
             with self._opener.open(self._request("overview"), timeout=_TIMEOUT_S) as answer:
-                theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
+                remote = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5
         except (URLError, OSError, ValueError, TypeError):
             return None
-        return theirs - (before + time.time()) / 2
+        return remote - (before + time.time()) / 2
 
     def _is_ours(self) -> bool:
         if self._ours is None:

@@ -1,7 +1,7 @@
-"""The whole picture at one moment: broker, queues, this host's pool; for `status` to show.
+"""Broker, queues and this host's pool at one moment, for `taskqueue status` or a dashboard.
 
-It is put together from what AMQP, the pool and, where it is enabled, the management plugin say. What is not known is
-None, never a guess.
+The figures come from AMQP, from the pool and, where it is enabled, from the management plugin. A figure that none of
+them gives is None, never a guess.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class QueueState:
 
 @dataclass(slots=True)
 class Overview:
-    """What there was to be seen. Without a broker there is `trouble`, and without a pool `pool_trouble`: why."""
+    """The figures of one moment. `trouble`: why there are none of the broker; `pool_trouble`: none of the pool."""
 
     at: float
     server: Server | None = None
@@ -51,7 +51,7 @@ class Overview:
 
     @property
     def alarms(self) -> list[str] | None:
-        """What the broker has raised: then it takes no messages."""
+        """The alarms of the broker's nodes, a line for each: under an alarm the broker takes no messages."""
         if self.nodes is None:
             return None
         kinds = (("memory", "memory_alarm"), ("disk", "disk_alarm"))

@@ -1,1 +1,1 @@
-"""Groups of arguments and options that several subcommands share."""
+"""Arguments and options of the subcommands: decorators that add them, the types of their values, and what they mean."""

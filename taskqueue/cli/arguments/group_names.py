@@ -1,4 +1,4 @@
-"""The groups of this host, running or not, as an operator names them: `worker1`, or `worker2/bifh1`."""
+"""Arguments that name groups of this host, running or not: `worker1`, or `worker2/bifh1` for one instance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def every(operator: Operator) -> tuple[GroupSettings, ...]:
 
 
 def choose(operator: Operator, names: Iterable[str]) -> list[GroupSettings]:
-    """The groups that are named, each by its name or, with its siblings, by its type; all where none is. What is not
-    there is a usage error."""
+    """The groups that `names` name: each by its own name or, with its siblings, by its type; without names all groups.
+    An unknown name is a usage error."""
     found = every(operator)
     known = list(dict.fromkeys(each for group in found for each in (group.worker_type, group.name)))
     for name in names:
@@ -37,7 +37,7 @@ def choose(operator: Operator, names: Iterable[str]) -> list[GroupSettings]:
 
 
 def choose_one(operator: Operator, name: str) -> tuple[GroupSettings, Plugin]:
-    """The one group that is named, and its plugin."""
+    """The one group that `name` names, and its plugin; a type with several instances is a usage error."""
     chosen = choose(operator, [name])
     if len(chosen) > 1:
         raise click.UsageError(f"{name} has instances; expected one of {', '.join(group.name for group in chosen)}")
@@ -45,7 +45,7 @@ def choose_one(operator: Operator, name: str) -> tuple[GroupSettings, Plugin]:
 
 
 def user_of(group: GroupSettings) -> tuple[str | None, str]:
-    """The user that the group's workers run as; or None, and why that cannot be."""
+    """The unix user that the group's workers run as, and ""; or None, and the reason why they cannot."""
     try:
         return identity(group.user).name, ""
     except ConfigError as error:
@@ -53,7 +53,7 @@ def user_of(group: GroupSettings) -> tuple[str | None, str]:
 
 
 def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """For the shell: the worker types that are installed."""
+    """Shell completion: the worker types that are installed."""
     return [
         CompletionItem(name, help=f"{plugin.distribution} {plugin.version}")
         for name, plugin in plugins.installed().items()

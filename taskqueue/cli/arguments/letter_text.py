@@ -22,7 +22,7 @@ _KINDS: dict[str, type] = {**dict.fromkeys(_SHOWN, str), "priority": int, "queue
 
 
 class NotALetter(TaskqueueError):
-    """What came out of the editor cannot be replayed: have it edited again."""
+    """The edited text cannot be replayed: have it edited again."""
 
 
 def written(revival: Revival) -> bytes:
@@ -35,7 +35,7 @@ def written(revival: Revival) -> bytes:
 
 
 def parsed(text: bytes, before: Revival) -> Revival:
-    """What the text says, with all that it cannot say as `before`; raises `NotALetter`."""
+    """The workitem that `text` describes, with those headers of `before` that it cannot carry; raises `NotALetter`."""
     decoded = text.decode("utf-8", "surrogateescape")
     try:
         head, end = json.JSONDecoder().raw_decode(decoded)

@@ -1,4 +1,7 @@
-"""Lines of standard input as they come, in flat memory, while the connection to the broker is kept alive."""
+"""The argument that is standard input itself: its lines as they come, in flat memory.
+
+While no line comes, the connection to the broker is kept alive.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from taskqueue.amqp.session import Session
 from taskqueue.errors import TaskqueueError
 
 _CHUNK = 1 << 16
+"""Bytes of one read: as many as a pipe holds."""
 LINE_LIMIT = 128 * 1024 * 1024
-"""Bytes of a line: more is more than a broker takes by default."""
+"""Bytes of a line; a longer one is an error, since no broker takes it by default."""
 
 
 class StdinLines:
     """The lines that come from `fd`, without their ends. Ends early, between two lines, once `stop()` is true.
 
-    What is behind the last line end is a line, too, where it is not empty.
+    Text behind the last line end is a line, too.
     """
 
     def __init__(self, session: Session, fd: int, stop: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""What the command line of `taskqueue submit` says of all the workitems of one run."""
+"""The options of `taskqueue submit` that hold for every workitem of one run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The kinds of value that commands take on their command line. What is wrong with one is a usage error: status 2.
+"""The types of the values on a command line: worker types, durations, rates, times, headers.
 
-Each function is the `type` of a click argument or option; what it raises names that in click's message.
+Each function is the `type` of a click argument or option. It raises `BadParameter`, a usage error (exit status 2) in
+whose message click names the argument.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from taskqueue.workitem import worker_type as checked
 
 _LONGEST = f"{DELAY_LIMIT_MS // 86_400_000}d"
 _HEADER_BYTES = 128
-"""Of a header's name (AMQP 0-9-1, 4.2.5.5: field names)."""
+"""Bytes of a header's name, at most (AMQP 0-9-1, 4.2.5.5: field names); a longer one is a usage error."""
 
 
 def worker_type(value: str) -> str:
@@ -40,7 +41,7 @@ def duration(value: str) -> float:
 
 
 def rate(value: str) -> float:
-    """So many a second, written `100`, `100/s`, `30/m`, `10/h`."""
+    """A rate in 1/s, written `100`, `100/s`, `30/m`, `10/h`."""
     found = re.fullmatch(r"(\d{1,9})(?:/([smh]))?", value)
     if found is None or int(found[1]) == 0:
         raise BadParameter(f"{value!r:.80} is not a rate; expected such as 100/s, 30/m or 10/h")
@@ -48,7 +49,7 @@ def rate(value: str) -> float:
 
 
 def point_in_time(value: str) -> datetime:
-    """A time to come: ISO 8601, local where it names no zone; or a time of day, the next one."""
+    """A time in the future: ISO 8601, local time where no zone is given; or a time of day, today or tomorrow."""
     now = datetime.now().astimezone()
     try:
         if re.fullmatch(r"\d\d:\d\d(:\d\d)?", value):
@@ -67,7 +68,8 @@ def point_in_time(value: str) -> datetime:
 
 
 def header(reserved: Mapping[str, str]) -> Callable[[str], tuple[str, str]]:
-    """`name=value`, a header that is a text. `reserved`: headers that have an option of their own, and which."""
+    """The type of `name=value`, a header whose value is text. `reserved`: headers with an option of their own, and
+    which."""
 
     def convert(value: str) -> tuple[str, str]:
         name, equals, text = value.partition("=")

@@ -1,4 +1,4 @@
-"""A workitem's body as it comes from a command line, and what it is taken for."""
+"""The arguments that give a workitem's body (BODY, `--file`, standard input), and the content type it is taken for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskqueue.workitem import BYTES, JSON, TEXT, parse_json_value
 
 
 def read(body: str | None, path: Path | None) -> tuple[bytes, str]:
-    """The body that was given as `path`, as `-` for standard input, or as it is; and where it is from, for people."""
+    """The body: the file at `path`, standard input for `-`, or `body` itself; and its source, for messages."""
     if path is not None:
         return path.read_bytes(), str(path)
     if body == "-":
@@ -23,8 +23,8 @@ def read(body: str | None, path: Path | None) -> tuple[bytes, str]:
 
 
 def content_type(body: bytes, kind: str | None) -> str:
-    """`kind`, JSON or text, where it was asked for; else what the body looks like. Raises `MalformedWorkitem` for one
-    that a worker could not read as that."""
+    """`kind`, JSON or text, where the person chose it; else JSON for a body that begins with a brace, text for UTF-8,
+    bytes for the rest. Raises `MalformedWorkitem` for a body that a worker could not read as that."""
     if kind == JSON or (kind is None and body.lstrip()[:1] == b"{"):
         parse_json_value(body)
         return JSON
@@ -38,7 +38,7 @@ def content_type(body: bytes, kind: str | None) -> str:
 
 
 def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command BODY, `--file`, `--text` and `--content-type`, for `given` to make something of."""
+    """Decorate a command with BODY, `--file`, `--text` and `--content-type`; it hands their values to `given`."""
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     options = (
         click.argument("body", metavar="[BODY]", required=False),
@@ -52,7 +52,7 @@ def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given(body: str | None, kind: str | None, path: Path | None) -> tuple[bytes, str]:
-    """The body and its content type, as `body_options` were given; what is wrong is a usage error."""
+    """The body and its content type by the values of `body_options`; a body that cannot be read is a usage error."""
     if body is not None and path is not None:
         raise click.UsageError("BODY and --file given; expected one of them")
     content, source = read(body, path)

@@ -1,1 +1,1 @@
-"""What `taskqueue doctor` looks at beside the checks of `operations`."""
+"""The checks of `taskqueue doctor` that need a plugin or the terminal's user; all others are in `operations.checks`."""

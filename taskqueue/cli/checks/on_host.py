@@ -37,7 +37,7 @@ def config(operator: Operator) -> Iterator[Finding]:
 
 
 def lenient(operator: Operator, **keywords: Any) -> Settings | None:
-    """The settings for all further checks: also where only a user is missing; None where nothing can be made of it."""
+    """The settings for all further checks, also where a user is missing; None where the config has another fault."""
     try:
         return operator.load(installed=operator.plugins, user_exists=lambda name: True, **keywords)
     except ConfigError:
@@ -45,7 +45,7 @@ def lenient(operator: Operator, **keywords: Any) -> Settings | None:
 
 
 def files(operator: Operator) -> Iterator[Finding]:
-    """Who may read and write the config, and whether the daemons can."""
+    """Whether others than root may write the config or read its password, and whether the daemons may read it."""
     settings = lenient(operator, environ={})
     if settings is None:
         return
@@ -131,7 +131,7 @@ def plugins(operator: Operator, groups_wanted: tuple[GroupSettings, ...]) -> Ite
 
 
 def pool(operator: Operator, socket: Path | None) -> Pool | PoolUnavailable:
-    """What the pool says of itself, or why it cannot be asked."""
+    """The status document of the pool, or why there is none."""
     try:
         return operator.pool(socket)
     except PoolUnavailable as error:

@@ -79,7 +79,7 @@ def command(operator: Operator, name: str, body: str | None, kind: str | None, p
 
 @dataclass(slots=True)
 class _Examination:
-    """All checks of one plugin, in order. `good` is a workitem that it should be able to run."""
+    """All checks of one plugin, in order. `good` is a workitem that the plugin should be able to run."""
 
     group: GroupSettings
     plugin: Plugin
@@ -125,7 +125,7 @@ class _Examination:
         yield ok("start", f"imported and set up in {time.monotonic() - started:.2f} s")
 
     def _workitem(self, worker: Trial) -> Generator[Finding, None, bool]:
-        """Gives back whether it could run it."""
+        """Run the good workitem; returns whether the plugin could."""
         heard = worker.run(self.good)
         if heard.report is None or heard.report.outcome != "success":
             yield problem(
@@ -209,7 +209,7 @@ class _Examination:
                 )
 
     def _signal(self, number: signal.Signals) -> Iterator[Finding]:
-        """In the middle, then a second run by another worker, as after a crash."""
+        """Signal a worker in the middle of the workitem; then a second run by another worker, as after a crash."""
         name = number.name
         with self._worker() as worker:
             self._ready(worker)
@@ -230,7 +230,7 @@ class _Examination:
             yield self._again(name, found, worker.run(self.good._replace(attempt=2)))
 
     def _meet(self, worker: Trial) -> Heard | None:
-        """Have it run the workitem, for half of the time that it takes: None once it does, else what it did early."""
+        """Have the worker run the workitem for half of its runtime: None where it still runs, else its end."""
         heard = Heard()
         for _ in range(_TRIES):
             worker.give(self.good)
@@ -248,7 +248,7 @@ class _Examination:
 
 
 def _described(heard: Heard) -> str:
-    """What a worker did, in a few words."""
+    """A worker's report or end, in a few words."""
     if heard.report is not None:
         return _report_described(heard.report)
     if heard.exit_code is None:

@@ -1,6 +1,6 @@
 """`taskqueue dev`: a private broker, both daemons and the plugins of a directory, in the foreground, until Ctrl-C.
 
-What a plugin author keeps open in a terminal. All that it makes is in one temporary directory, and gone at the end.
+A plugin author keeps it open in a terminal. All files that it makes are in one temporary directory, removed at the end.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from taskqueue.host.spawn import identity
 from taskqueue.status.document import read
 
 _LOOK_S = 0.3
-"""Between two looks at the files."""
+"""Seconds between two looks at the files; a change is seen at the second look after it."""
 _START_S = 30.0
+"""Seconds for the workerpool to answer; then the start has failed."""
 _STOP_S = 10.0
-"""From one step to the next when a daemon is ended: TERM, TERM, KILL."""
+"""Seconds between the signals that end a daemon: TERM, TERM, KILL."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP_TIMEOUT = "2s"
-"""An author does not wait for what ran when the plugin changed."""
+"""Of the workerpool: an author does not want to wait for workitems that still run when the plugin changes."""
 
 
 @click.command("dev", short_help="Run broker, daemons and the plugins of a directory.")
@@ -56,12 +57,12 @@ def command(operator: Operator, directory: Path, verbose: bool) -> int:
     that -c names, or taskqueue's defaults; started as root, workers run as the owner of DIRECTORY.
     """
     if operator.config_path is not None:
-        operator.load()  # what is wrong with it is told now, and by its own name
+        operator.load()  # reports its faults now, under its own name
     for number in _SIGNALS:
         signal.signal(number, _end)
     try:
         _run(operator, directory.resolve(), ["-v"] if verbose else [])
-    except (PluginError, BrokerError) as error:  # of many lines: what others have said
+    except (PluginError, BrokerError) as error:  # a line of ours, then the output of another program
         first, _, rest = str(error).partition("\n")
         operator.show.note(first)
         if rest:
@@ -101,7 +102,7 @@ def _run(operator: Operator, root: Path, options: list[str]) -> NoReturn:
 
 
 def _configure(made: Path, root: Path, config: Path | None, types: Sequence[str]) -> Path:
-    """Write the config, and give its path; what `config` says is read after it, and holds."""
+    """Write the config and give its path. The file `config` is copied into its conf.d, is read after it and so wins."""
     lines = ["[workerpool]", f"plugins: {', '.join(types)},", f"stop_timeout: {_STOP_TIMEOUT}"]
     if os.geteuid() == 0:
         lines += ["[DEFAULT]", f"user: {_owner(root)}"]
@@ -112,7 +113,7 @@ def _configure(made: Path, root: Path, config: Path | None, types: Sequence[str]
         copy = made / "conf.d" / "from-the-command-line.ini"
         copy.parent.mkdir(exist_ok=True)
         copy.touch(0o640)
-        os.chown(copy, -1, identity(None).gid)  # the dispatcher's, who may read less than we
+        os.chown(copy, -1, identity(None).gid)  # the dispatcher's group: it may not be allowed to read the original
         copy.write_bytes(config.read_bytes())
     return path
 

@@ -1,4 +1,4 @@
-"""`taskqueue doctor`: looks at all that has to be right, a line for each, and says what to do about what is not."""
+"""`taskqueue doctor`: runs every check, the host's first, then the broker's, and shows a line for each finding."""
 
 from __future__ import annotations
 

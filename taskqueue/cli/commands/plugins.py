@@ -1,4 +1,4 @@
-"""`taskqueue plugins`: what is installed, whether it is enabled, whether it imports, and with which settings."""
+"""`taskqueue plugins`: the plugins that are installed, whether they are enabled and import, and their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`taskqueue run`: one workitem through a plugin, in the foreground, without a broker, by the code of its workers."""
+"""`taskqueue run`: runs one workitem in a worker of a plugin, in the foreground, without a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`taskqueue status`: the whole picture on one screen; with `--watch` again and again, in its place."""
+"""`taskqueue status`: broker, queues and this host's workers on one screen; with `--watch` drawn again in its place."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _watch(operator: Operator, socket: Path | None, interval_s: float) -> None:
                 _see_broker(overview, operator, broker)
             except (BrokerUnavailable, BrokerRefused) as error:
                 overview.trouble = str(error)
-                if isinstance(error, BrokerRefused):  # for good, on this connection
+                if isinstance(error, BrokerRefused):  # this connection never comes back
                     stack.close()
                     broker = None
             redraw(partial(_draw, operator.show, overview))
@@ -219,7 +219,7 @@ def _group_row(pool: Pool, group: Group) -> tuple[Any, ...]:
 
 
 def _tasks(pool: Pool) -> Iterator[tuple[Any, ...]]:
-    """What runs, the longest first."""
+    """The workitems that run, the longest first."""
     rows = (
         (task.id, group.name, worker.pid, task.attempt, pool.now - task.since)
         for group in pool.groups

@@ -66,7 +66,7 @@ class SubmitMany:
                 return
             try:
                 options = self._submission.options(body)
-            except MalformedWorkitem as error:  # what came before it is confirmed first
+            except MalformedWorkitem as error:  # raised once those before it are confirmed
                 self._fault = TaskqueueError(f"{self._unit} {self._taken + 1}: {error}")
                 return
             self._taken += 1
@@ -81,7 +81,7 @@ class SubmitMany:
             self._show.line(submitted.message_id)
 
     def _say_how_far(self) -> None:
-        """What a person needs to go on where it ended."""
+        """Show how many were submitted, and with which line a person goes on."""
         if self._total == 1:
             return
         text = f"{self._submitted} {self._unit}s were submitted"

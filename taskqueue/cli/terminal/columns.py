@@ -27,7 +27,7 @@ class Column:
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The heading, in lower case."""
         return self.heading or self.key.replace("_", " ")
 
     def shown(self, cell: Cell) -> str:

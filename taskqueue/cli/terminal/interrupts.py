@@ -1,4 +1,4 @@
-"""Ctrl-C where nothing is half done: the first is heard at the next safe point, the second at once."""
+"""Ctrl-C that leaves nothing half done: the first takes effect at the next safe point, the second at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Interrupts:
         self.came = False
         self.deferred = False
         self.at_once = False
-        """A person is being asked: the first raises, too."""
+        """A person is being asked a question: the first Ctrl-C raises, too."""
         self._raised = False
         self._before: Callable[..., Any] | int | None = None
 

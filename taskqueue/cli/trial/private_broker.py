@@ -52,7 +52,7 @@ class PrivateBroker:
         self._cookie = secrets.token_hex(16)
         self._shares_epmd = False
         self._inside: list[str] = []
-        """What to start its processes with."""
+        """A command that starts its processes, such as `ip netns exec NAME`; empty for none."""
         self._guard: subprocess.Popen[str] | None = None
         self._pid: int | None = None
         self._prepared = False

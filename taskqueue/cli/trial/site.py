@@ -1,7 +1,7 @@
 """The plugins of a directory as if they were installed: their metadata, made anew when a file changes.
 
-Nothing is written into the directory, and no plugin is imported. What is made is found by whoever has `path` in front
-of its own: distributions whose RECORD, and so their fingerprint, changes with their sources.
+Nothing is written into the directory, and no plugin is imported. A process with `path` in front of its own search path
+finds the metadata as distributions whose RECORD, and so their fingerprint, changes with their sources.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ else:
         backend = getattr(backend, name)
     backend.prepare_metadata_for_build_wheel(directory)
 """
-"""What an installer does first (PEP 517), in a process of its own: a backend may do to it what it wants. Setuptools
-asks for `wheel` there (Debian 12's), and does without for the same in its older form."""
+"""The program that makes a project's metadata (PEP 517), in a process of its own: build backends change their
+process. Setuptools (Debian 12's) needs `wheel` for PEP 517, and does without in its older form, `egg_info`."""
 
 State = dict[Path, tuple[int, int]]
 """The files of a project, each with its time of change and its size."""
@@ -91,7 +91,7 @@ class Site:
 
     @property
     def path(self) -> list[Path]:
-        """What is to be searched for modules, first of all."""
+        """Directories to search for modules before all others."""
         roots = (each.root / place for each in self._projects for place in ("src", "."))
         return [self.directory, *(root.resolve() for root in roots if root.is_dir())]
 
@@ -101,7 +101,7 @@ class Site:
 
     def build(self, state: State) -> list[str]:
         """Make the metadata anew, of the files as they are in `state`; gives the worker types. Raises `PluginError`
-        with what the build backend said, and leaves all as it was."""
+        with the output of the build backend, and leaves all as it was."""
         with tempfile.TemporaryDirectory(dir=self.directory.parent, prefix="metadata-") as made:
             infos = [_make(each, Path(made, str(number)), state) for number, each in enumerate(self._projects)]
             types = sorted(

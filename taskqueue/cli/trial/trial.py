@@ -1,6 +1,10 @@
-"""A worker process of a plugin in our own hands: given a workitem, listened to, signalled, without a broker.
+"""A worker process of a plugin, without a pool and a broker: this module stands in the listener's place.
 
-It runs as the group's user and by the code of the workers of a pool (`trial_worker`); we stand in the listener's place.
+1. `Trial(group, plugin)` starts `trial.worker` as the group's user, with one end of a link.
+2. `imported()` and `ready()` wait for `["imported"]` and `["ready"]`, or raise `PluginError` with the traceback.
+3. `run(workitem)` sends an `Assignment` and waits for a `Report`, for the worker's death, or for `time_limit`.
+4. `leave()` closes the link: the worker tears itself down. The end of the `with` kills everything that it started.
+
 This module must never import a plugin.
 """
 
@@ -27,8 +31,9 @@ from taskqueue.link.assignment import REPORT_LIMIT, Assignment, Report, checked
 from taskqueue.plugins import Plugin
 
 IMPORT_S = 60.0
-"""A plugin that is not imported, or a worker that is not set up, in so long is given up."""
+"""Seconds for the import of a plugin, and for the setup of its worker; then it is a `PluginError`."""
 _GONE_S = 5.0
+"""Seconds to kill and reap what a plugin started and left behind."""
 
 _alive: set[int] = set()
 """The workers of all trials of this process, and so all children that it means to have."""
@@ -37,7 +42,7 @@ _births = threading.Lock()
 
 
 class Workitem(NamedTuple):
-    """What a trial's worker is given."""
+    """The workitem that a trial's worker runs."""
 
     body: bytes
     content_type: str | None
@@ -47,8 +52,8 @@ class Workitem(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What a worker did: it reported (`report`, with the result in `body`), or died (`exit_code`, as in `subprocess`),
-    or neither in the time that it had."""
+    """How a worker answered: it reported (`report`, with the result in `body`), or died (`exit_code`, as in
+    `subprocess`), or neither in the time that it had."""
 
     report: Report | None = None
     body: bytes = b""
@@ -138,7 +143,7 @@ class Trial:
             _, *fields = packet.head
             return Heard(checked(Report(*fields)), packet.body)
         except (TypeError, ValueError) as error:
-            raise PluginError(f"what the worker said is no report: {error}") from None
+            raise PluginError(f"the worker's packet is no report: {error}") from None
 
     def run(self, workitem: Workitem) -> Heard:
         """Hand it a workitem and wait; killed at the group's `time_limit`, as in a pool."""
@@ -163,7 +168,7 @@ class Trial:
     # -- inside
 
     def _tell(self, head: Any, body: bytes = b"") -> None:
-        with suppress(LinkError):  # it has died: whoever listens next is told
+        with suppress(LinkError):  # it has died: the next `_receive` finds out
             self._link.send(head, body, wait=True)
 
     def _has_unread(self) -> bool:
@@ -175,7 +180,7 @@ class Trial:
     def _expect(self, word: str, timeout_s: float | None) -> None:
         packet = self._receive(timeout_s)
         match packet.head if packet else None:
-            case [said] if said == word:
+            case [answer] if answer == word:
                 return
             case ["failed", str(trace)]:
                 raise PluginError(trace.rstrip())
@@ -206,7 +211,7 @@ class Trial:
 
 
 def _end_orphans() -> None:
-    """What plugins have started and left behind is ours now: kill it, and reap it."""
+    """Kill and reap the processes that plugins have started and left behind; this process adopted them."""
     deadline = time.monotonic() + _GONE_S
     with _births:
         while (left := kernel.children(os.getpid()) - _alive) and time.monotonic() < deadline:

@@ -24,9 +24,9 @@ from taskqueue.worker.loading import load_plugin
 
 
 def main() -> int:
-    """Import the plugin and say so; serve when told to. Gives the exit status."""
+    """Import the plugin, report it, and serve on the order to. Gives the exit status."""
     kernel.die_with_parent(signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `trial`, which ends us
     ours = packets.adopt(int(sys.argv[1]))
     packet = ours.receive(wait=True)
     assert packet is not None
@@ -40,7 +40,7 @@ def main() -> int:
         ours.send(["failed", shorten(trace_of(error), TRACE_LIMIT)], wait=True)
         return FAILED
     ours.send(["imported"], wait=True)
-    ours.receive(wait=True)  # the word to serve
+    ours.receive(wait=True)  # `["serve"]`
     if settings.max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (settings.max_memory_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -55,7 +55,7 @@ if __name__ == "__main__":
         code = error.code if isinstance(error.code, int) else 1
     except MemoryError:
         code = MEMORY
-    except EOFError:  # no word to serve: it was only to be imported
+    except EOFError:  # the link was closed before `["serve"]`: only the import was wanted
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -28,7 +28,7 @@ _SKEW_S = (2.0, 60.0)
 
 
 def server(broker: Broker, amqp: AmqpSettings) -> Iterator[Finding]:
-    """Who answered, and whether it is new enough."""
+    """Which broker answered, and whether it is new enough."""
     found = broker.server
     yield ok("connection", f"{found.host}, virtual host {amqp.vhost}, user {amqp.user}")
     name = f"{found.product} {found.version}"
@@ -48,7 +48,7 @@ def rights_and_alarms(broker: Broker, management: Management, trouble: Sequence[
     answers: list[Published] = []
 
     def refusal() -> str | None:
-        """A publish that is not allowed is tried again for ever; `trouble` has been told of it."""
+        """The broker's 403; the publisher tries a publish without permission for ever, and logs it to `trouble`."""
         return next((line.partition("reason=")[2] for line in trouble if "403" in line), None)
 
     try:

@@ -76,9 +76,9 @@ def _consumers(broker: Broker, workers: Iterable[str]) -> Iterator[Finding]:
         if found is not None and found.consumers:
             continue
         missing += 1
-        told = f"nobody takes from {name} at present; {_waiting(found.ready if found else 0)}"
+        found_text = f"nobody takes from {name} at present; {_waiting(found.ready if found else 0)}"
         advice = f"systemctl start {POOL_SERVICE} on a host that has the plugin; taskqueue status there"
-        yield (problem if found is not None and found.ready else warning)("consumers", told, advice)
+        yield (problem if found is not None and found.ready else warning)("consumers", found_text, advice)
     if ingress is not None and ingress.consumers and not missing:
         yield ok("consumers", f"{ingress.consumers} of the queue {queues.INGRESS}, and workers of each type")
 

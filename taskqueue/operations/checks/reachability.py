@@ -27,7 +27,7 @@ def hosts(amqp: AmqpSettings) -> Iterator[Finding]:
                 if amqp.ssl:
                     yield from _certificate(amqp, name, host, link)
         except OSError as error:
-            if len(amqp.hosts) > 1:  # of a single one, the connection tells
+            if len(amqp.hosts) > 1:  # the error of the connection names a single host
                 why = (error.strerror or str(error)).lower()
                 yield warning("connection", f"{name}: {why}", "is this broker running? is there a firewall between?")
     remote = [host for host, _ in amqp.hosts if not is_loopback(host)]
@@ -69,7 +69,7 @@ def _certificate(amqp: AmqpSettings, name: str, host: str, link: socket.socket) 
 
 
 def connection(error: TaskqueueError) -> Finding:
-    """Why there is none."""
+    """The finding for a connection that could not be made."""
     if isinstance(error, BrokerRefused):
         return problem("connection", str(error), "mend [amqp] in the config, or the user's rights at the broker")
     return problem("connection", str(error), "start the broker, or mend [amqp] host and port")

@@ -561,7 +561,7 @@ def test_ctrl_c_in_the_middle_of_a_drop(graves: Stage) -> None:
         process.send_signal(signal.SIGINT)
         count = 999 + len(process.stdout.readlines())
         err = process.stderr.read()
-        assert process.wait(60) == 130
+        assert process.wait(60) == 130, err
     said = [line for line in err.splitlines() if line]
     assert said == [f"taskqueue: {count} dead letters were dropped", "taskqueue: interrupted"]
     _, left = where_all_are(graves, buried[count:])
