@@ -7,12 +7,12 @@ from contextlib import closing
 
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.selection import Selection, chosen
-from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.dead_letters import DeadLetter
 
 
 def drop(
     broker: Broker, selection: Selection, limit: int, *, stop: Callable[[], bool] = lambda: False
-) -> Generator[Letter, None, None]:
+) -> Generator[DeadLetter, None, None]:
     """Remove the `limit` oldest dead letters that `selection` takes; gives each letter as soon as it is removed.
 
     Nothing brings them back. `stop()` is asked between two letters; once it is true no more are removed. Close the

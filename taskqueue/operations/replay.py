@@ -28,7 +28,7 @@ from taskqueue.operations.broker import Broker
 from taskqueue.operations.destinations import Destinations
 from taskqueue.operations.reading import Message
 from taskqueue.operations.selection import Selection, chosen
-from taskqueue.protocol.dead_letters import Letter, read, revived
+from taskqueue.protocol.dead_letters import DeadLetter, for_replay, read_dead_letter
 from taskqueue.protocol.properties import Properties
 from taskqueue.protocol.queues import DEAD, Queue
 
@@ -58,7 +58,7 @@ class ReplayObserver:
     def passed(self, letters: int) -> None:
         """So many more letters of those that were there at the beginning have been looked at."""
 
-    def replayed(self, letter: Letter, queue: str) -> None:
+    def replayed(self, letter: DeadLetter, queue: str) -> None:
         """The broker has confirmed the copy of `letter` in `queue`."""
 
     def resumed(self, error: BrokerUnavailable) -> None:
@@ -68,13 +68,13 @@ class ReplayObserver:
 class Reviser(Protocol):
     """Changes dead letters before they are replayed, as a person with an editor does."""
 
-    def revise(self, letter: Letter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
+    def revise(self, letter: DeadLetter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
         """The workitem to be published in place of `revival`; None: the letter stays dead.
 
         `hindrance(queue)` says why nothing can be replayed to a queue, None where it can be.
         """
 
-    def revised(self, letter: Letter, replayed: bool) -> None:
+    def revised(self, letter: DeadLetter, replayed: bool) -> None:
         """The broker has answered for the letter that `revise` gave back last."""
 
 
@@ -97,7 +97,7 @@ class ReplayOutcome:
 class Rehearsed:
     """A dead letter that a replay would take up, and why it could not be replayed, or None."""
 
-    letter: Letter
+    letter: DeadLetter
     hindrance: str | None
 
 
@@ -191,7 +191,7 @@ class Replay:
 
     def _look_at(self, message: Message) -> bool:
         """Replay a letter that the selection takes; False for one that this replay has seen before, or lost."""
-        delivery, letter = message.delivery, read(message.properties)
+        delivery, letter = message.delivery, read_dead_letter(message.properties)
         key = (letter.message_id, letter.died_at, letter.queue)
         if not delivery.held:
             return False
@@ -201,13 +201,13 @@ class Replay:
         if not self._selection.takes(letter) or key in self._doubtful:
             return True
         self._missing.discard(letter.message_id or "")
-        revival = Revival(letter.queue or "", revived(delivery.properties), delivery.body)
+        revival = Revival(letter.queue or "", for_replay(delivery.properties), delivery.body)
         if self._reviser is None:
             return self._replay(message, letter, key, revival, delivery.fault)
         self._revise(self._reviser, message, letter, key, revival)
         return True
 
-    def _revise(self, reviser: Reviser, message: Message, letter: Letter, key: _Key, revival: Revival) -> None:
+    def _revise(self, reviser: Reviser, message: Message, letter: DeadLetter, key: _Key, revival: Revival) -> None:
         edited = reviser.revise(letter, revival, partial(self._destinations.hindrance, ""))
         if edited is not None:
             before = self._replayed
@@ -215,7 +215,7 @@ class Replay:
             self._settle(0)
             reviser.revised(letter, self._replayed > before)
 
-    def _replay(self, message: Message, letter: Letter, key: _Key, revival: Revival, fault: str) -> bool:
+    def _replay(self, message: Message, letter: DeadLetter, key: _Key, revival: Revival, fault: str) -> bool:
         if why := self._destinations.hindrance(fault, revival.queue):
             self._left[why] += 1
             return True
@@ -244,7 +244,7 @@ class Replay:
         if not self._session.wait(lambda: len(self._under_way) <= left, self._session.deadline()):
             self._session.unavailable()
 
-    def _answered(self, message: Message, letter: Letter, key: _Key, queue: Queue, published: Published) -> None:
+    def _answered(self, message: Message, letter: DeadLetter, key: _Key, queue: Queue, published: Published) -> None:
         del self._under_way[message]
         if published is Published.CONFIRMED:
             self._recent[key] = None

@@ -15,7 +15,7 @@ from taskqueue.errors import TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.reading import Message
 from taskqueue.protocol import queues
-from taskqueue.protocol.dead_letters import Letter, read
+from taskqueue.protocol.dead_letters import DeadLetter, read_dead_letter
 
 
 class NoSuchDeadLetter(TaskqueueError):
@@ -43,7 +43,7 @@ class Selection:
         """Whether there is no condition: every dead letter is taken."""
         return not (self.ids or self.types or self.reasons or self.died_before or self.died_after)
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Whether `letter` fits."""
         return (
             (not self.ids or letter.message_id in self.ids)
@@ -54,12 +54,12 @@ class Selection:
         )
 
 
-def chosen(broker: Broker, selection: Selection) -> Generator[tuple[Message, Letter], None, None]:
+def chosen(broker: Broker, selection: Selection) -> Generator[tuple[Message, DeadLetter], None, None]:
     """The dead letters that `selection` takes, the oldest first. Close the generator before `broker`: only then the
     letters are back in their queue. Raises what `Reading` raises."""
     with broker.read(queues.DEAD) as reading:
         for message in reading:
-            letter = read(message.properties)
+            letter = read_dead_letter(message.properties)
             if selection.takes(letter):
                 yield message, letter
 
@@ -70,4 +70,4 @@ def count(broker: Broker, selection: Selection) -> int:
         counts = broker.counts(queues.DEAD)
         return 0 if counts is None else counts.ready
     with broker.read(queues.DEAD) as reading:
-        return sum(selection.takes(read(message.properties)) for message in reading)
+        return sum(selection.takes(read_dead_letter(message.properties)) for message in reading)

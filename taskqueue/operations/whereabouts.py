@@ -96,7 +96,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """The workitem is a dead letter; the fields are those of `protocol.dead_letters.Letter`."""
+    """The workitem is a dead letter; the fields are those of `protocol.dead_letters.DeadLetter`."""
 
     state: ClassVar = "dead"
     where: str
@@ -222,7 +222,7 @@ def _at_hand(pool: Pool | None, management: Management, names: Iterable[str]) ->
 
 
 def _dead(properties: Properties) -> Dead:
-    _, worker_type, reason, died_at, queue, host, detail = dead_letters.read(properties)
+    _, worker_type, reason, died_at, queue, host, detail = dead_letters.read_dead_letter(properties)
     return Dead(queues.DEAD, worker_type, reason, died_at, queue, host, detail)
 
 

@@ -14,7 +14,7 @@ from taskqueue.cli.arguments.common_options import Function
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.operations.selection import Selection
 from taskqueue.operations.wording import last_line, moment
-from taskqueue.protocol.dead_letters import DeadReason, Letter
+from taskqueue.protocol.dead_letters import DeadLetter, DeadReason
 
 _DETAIL_WIDTH = 120
 """Characters of a letter's detail that a list shows; `dead show` and JSON have all of it."""
@@ -31,7 +31,7 @@ COLUMNS = (
 )
 
 
-def row(letter: Letter) -> Sequence[Any]:
+def row(letter: DeadLetter) -> Sequence[Any]:
     """The cells of `COLUMNS`."""
     return (
         letter.message_id, letter.worker_type, letter.reason, letter.died_at, letter.queue, letter.host, letter.detail,

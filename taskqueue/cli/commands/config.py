@@ -8,7 +8,7 @@ import click
 
 from taskqueue.cli.arguments.common_options import operator_command
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.terminal.values import Row, show_values
+from taskqueue.cli.terminal.effective_values import Row, show_values
 from taskqueue.config.keys import RESERVED
 from taskqueue.config.values import did_you_mean
 from taskqueue.errors import ConfigError

@@ -18,7 +18,7 @@ from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.operations.selection import NoSuchDeadLetter, Selection, chosen
 from taskqueue.operations.wording import moment
-from taskqueue.protocol.dead_letters import DEAD_HEADERS, Letter
+from taskqueue.protocol.dead_letters import DEAD_HEADERS, DeadLetter
 from taskqueue.protocol.properties import Properties, clean
 
 _BODY_ON_TERMINAL = 20_000

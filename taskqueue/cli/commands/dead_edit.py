@@ -11,7 +11,7 @@ from taskqueue.cli.arguments import letter_text
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.editor import Editor
 from taskqueue.operations.replay import Revival
-from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.dead_letters import DeadLetter
 
 
 class EditedByPerson:
@@ -24,7 +24,7 @@ class EditedByPerson:
         self._editor = editor
         self._path = Path()
 
-    def revise(self, letter: Letter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
+    def revise(self, letter: DeadLetter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
         """What the person made of it; None where it was not changed, or given up."""
         before = text = letter_text.written(revival)
         while True:
@@ -45,7 +45,7 @@ class EditedByPerson:
             else:
                 return edited
 
-    def revised(self, letter: Letter, replayed: bool) -> None:
+    def revised(self, letter: DeadLetter, replayed: bool) -> None:
         """Remove the file of a letter that was replayed, or say where it is."""
         if replayed:
             self._path.unlink()

@@ -20,7 +20,7 @@ from taskqueue.errors import BrokerUnavailable, TaskqueueError
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.replay import Replay, ReplayObserver, ReplayOutcome, rehearse
 from taskqueue.operations.selection import NoSuchDeadLetter, Selection
-from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.dead_letters import DeadLetter
 
 _REPLAYED = (Column("id"), Column("worker_type", "type"), Column("queue"))
 
@@ -111,7 +111,7 @@ class _Shown(ReplayObserver):
     def passed(self, letters: int) -> None:
         self._advance(letters)
 
-    def replayed(self, letter: Letter, queue: str) -> None:
+    def replayed(self, letter: DeadLetter, queue: str) -> None:
         if not self._only_count:
             self._show.row(_REPLAYED, (letter.message_id, letter.worker_type, queue), first=self._first)
             self._first = False

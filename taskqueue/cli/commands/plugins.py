@@ -15,7 +15,7 @@ from taskqueue.cli.arguments import group_names
 from taskqueue.cli.arguments.common_options import operator_command
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.columns import Column
-from taskqueue.cli.terminal.values import Row, as_json, show_values
+from taskqueue.cli.terminal.effective_values import Row, as_json, show_values
 from taskqueue.cli.trial.trial import Trial
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import ConfigError, PluginError

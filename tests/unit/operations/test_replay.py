@@ -15,7 +15,7 @@ from taskqueue.operations import replay as module
 from taskqueue.operations.destinations import Destinations
 from taskqueue.operations.replay import Replay, ReplayObserver, ReplayOutcome, Revival, rehearse
 from taskqueue.operations.selection import Selection
-from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.dead_letters import DeadLetter
 from taskqueue.protocol.queues import DEAD
 
 AMQP = load("/no/such/config.ini", environ={}).amqp
@@ -32,7 +32,7 @@ class Heard(ReplayObserver):
     def passed(self, letters: int) -> None:
         self.passes += letters
 
-    def replayed(self, letter: Letter, queue: str) -> None:
+    def replayed(self, letter: DeadLetter, queue: str) -> None:
         self.replays.append((letter.message_id, queue))
 
     def resumed(self, error: BrokerUnavailable) -> None:
@@ -187,12 +187,12 @@ class Editing:
         self.hindrances: list[str | None] = []
         self.answers: list[tuple[str | None, bool]] = []
 
-    def revise(self, letter: Letter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
+    def revise(self, letter: DeadLetter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
         queue = self._goes_to.get(letter.message_id or "")
         self.hindrances.append(hindrance(queue or ""))
         return None if queue is None else revival._replace(queue=queue, body=b"edited")
 
-    def revised(self, letter: Letter, replayed: bool) -> None:
+    def revised(self, letter: DeadLetter, replayed: bool) -> None:
         self.answers.append((letter.message_id, replayed))
 
 

@@ -10,11 +10,11 @@ import pytest
 from fake_broker import FakeBroker, letter, message
 from taskqueue.operations.drop import drop
 from taskqueue.operations.selection import NoSuchDeadLetter, Selection, chosen, count
-from taskqueue.protocol.dead_letters import Letter
+from taskqueue.protocol.dead_letters import DeadLetter
 from taskqueue.protocol.queues import DEAD
 
-OLD = Letter("a", "t", "failed", 1000.0, "worker_t", "h", "ValueError")
-SILENT = Letter(None, None, None, None, None, None, None)
+OLD = DeadLetter("a", "t", "failed", 1000.0, "worker_t", "h", "ValueError")
+SILENT = DeadLetter(None, None, None, None, None, None, None)
 
 
 def these(**conditions: Any) -> Selection:

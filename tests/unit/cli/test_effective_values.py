@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskqueue.cli.terminal import values
+from taskqueue.cli.terminal import effective_values
 from taskqueue.config.load import load
 from taskqueue.config.sections import EffectiveValue
 from taskqueue.config.values import duration, size
@@ -15,7 +15,7 @@ DURATIONS_MS = st.integers(0, 365 * 86_400_000)
 
 
 def text(kind: str, value: object, key: str = "k") -> str:
-    return values._text(EffectiveValue(key, kind, value, ""))
+    return effective_values._text(EffectiveValue(key, kind, value, ""))
 
 
 @given(DURATIONS_MS)
@@ -52,5 +52,5 @@ def test_the_defaults_are_written_as_the_configspec_has_them() -> None:
 )
 def test_what_is_secret(key: str, kind: str, value: object, shown: str) -> None:
     assert text(kind, value, key) == shown
-    (row,) = values.as_json([("s", EffectiveValue(key, kind, value, ""))])
+    (row,) = effective_values.as_json([("s", EffectiveValue(key, kind, value, ""))])
     assert "p%40q" not in str(row) and "x" not in str(row["value"]).replace("x=1", "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.show import Show
-from taskqueue.config.sections import Said
+from taskqueue.config.sections import EffectiveValue
 
 HIDDEN = "********"
 _SECRET = re.compile(r"pass(wd|word|phrase|code)?$|passw|secret|token|credential|(api|private|secret|access)_?key|_pw$")
