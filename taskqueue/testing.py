@@ -49,7 +49,7 @@ _Work = tuple[Assignment, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one attempt."""
+    """The outcome of one attempt."""
 
     status: str
     """`success`; `error` (the handler raised); `retry` or `reject` (it raised `Retry` or `Reject`); `malformed` (the

@@ -23,7 +23,7 @@ _ANSWERING_LIMIT = 1000
 
 
 class Published(Enum):
-    """What became of a message."""
+    """The broker's answer to a published message."""
 
     CONFIRMED = "confirmed"
     UNROUTABLE = "unroutable"
@@ -85,7 +85,7 @@ class ConfirmChannel:
         self.answering |= queues
 
     def outcome(self, message: Message) -> Published:
-        """What an ack of `message` means."""
+        """The outcome of an acked `message`: confirmed, or returned."""
         if self._returned:
             key = (message.routing_key, message.properties.message_id)
             if self._returned[key]:

@@ -1,4 +1,4 @@
-"""What pika needs to know for one try at one broker: `[amqp]` in pika's words. It must never connect."""
+"""The parameters of pika for one try at one broker: `[amqp]` in pika's words. It must never connect."""
 
 from __future__ import annotations
 

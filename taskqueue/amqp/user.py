@@ -1,4 +1,4 @@
-"""What lives on a connection: consumers, publishers, declarers and the like. It must never hold state."""
+"""The users of a connection: consumers, publishers, declarers and the like. It must never hold state."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What taskqueue needs of the host: users, processes, cgroups, logs, service manager. Empty, for workers import it."""
+"""The host, as taskqueue needs it: users, processes, cgroups, logs, service manager. Empty, for workers import it."""

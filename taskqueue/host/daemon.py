@@ -79,7 +79,7 @@ def daemonized(options: Options, settings: LoggingSettings, become: Identity | N
             files_preserve=[fd for fd in (log_fd, pid_file) if fd is not None],
             detach_process=True,
         )
-    # Whoever reads the pid file may send signals from now on: they wait until the loop has its handlers.
+    # A reader of the pid file may send signals from now on: they wait until the loop has its handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     with context:
         setup_logging(in_force, options.name, log_fd)

@@ -1,4 +1,4 @@
-"""What a daemon does first on SIGHUP: it reads its config again, and keeps the old one where that fails."""
+"""The first step of a daemon's reload (SIGHUP): it reads its config again, and keeps the old one where that fails."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Assignment(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of an attempt; the body of a result travels beside it."""
+    """A worker's report of an attempt; the body of a result travels beside it."""
 
     tag: int
     outcome: str

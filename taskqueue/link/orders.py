@@ -97,7 +97,7 @@ class WorkerGone(NamedTuple):
     exit_code: int
     """Negative for a signal, as in `subprocess`."""
     why: str | None
-    """What `KillWorker` said, or that it ran out of memory; None where it died by itself."""
+    """The reason that `KillWorker` gave, or that the worker ran out of memory; None where it died by itself."""
 
 
 class KillWorker(NamedTuple):

@@ -1,4 +1,4 @@
-"""What follows from a worker's death: which of the runs that it leaves behind is blamed, and which just wait again.
+"""Judges a worker's death: which of the runs that it leaves behind is blamed, and which just wait again.
 
 1. Worker 4711 had read run 7 and dies of SIGSEGV: run 7 is the only suspect, and its attempt has crashed.
 2. Worker 4712 ran coroutines 8 and 9 side by side and dies: either may be guilty. Each is run again, alone, and none is

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """What one listener consumes, and the parts that it passes."""
+    """The deliveries of one listener, and the parts that they pass."""
 
     def __init__(
         self,

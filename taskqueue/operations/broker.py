@@ -55,7 +55,7 @@ class _NoInterrupts:
 
 
 class Server(NamedTuple):
-    """What the broker says of itself over AMQP. `host` is the `host:port` that we are connected to."""
+    """The server properties that the broker sends over AMQP. `host` is the `host:port` that we are connected to."""
 
     host: str
     product: str
@@ -103,7 +103,7 @@ class Broker:
 
     @property
     def server(self) -> Server:
-        """What the broker says of itself."""
+        """The server properties of the broker that this connection has."""
         properties = self.session.connection.server
         names = ("product", "version", "cluster_name")
         return Server(self.session.connection.host, *(str(properties.get(name, "")) for name in names))

@@ -1,4 +1,4 @@
-"""What a check found, as data: how bad it is, one line that says what, and one that says what to do about it."""
+"""The finding of a check, as data: how bad it is, one line about it, and one with the advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Finding(NamedTuple):
     status: str
     """`ok`, `warning` or `problem`."""
     check: str
-    """What was looked at: `connection`, `queues`."""
+    """The subject of the check: `connection`, `queues`."""
     found: str
     advice: str = ""
 

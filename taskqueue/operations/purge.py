@@ -22,7 +22,7 @@ class Backlog:
 
 
 def backlog(broker: Broker, worker_type: str) -> Backlog:
-    """What waits for workers of `worker_type`; raises `NothingWasSent` where they have no queue."""
+    """The queue of `worker_type`, and how many workitems wait in it; raises `NothingWasSent` where there is none."""
     queue = WORKER_PREFIX + worker_type
     counts = broker.counts(queue)
     if counts is None:

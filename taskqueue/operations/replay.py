@@ -41,7 +41,7 @@ _ANSWER_S = 1.0
 """Seconds to wait after an error for the answers that the cut connection still owes; without them the replay ends."""
 
 _Key = tuple[str | None, float | None, str | None]
-"""What tells a dead letter from others: its id, when and in which queue it died."""
+"""The identity of a dead letter: its id, when and in which queue it died."""
 
 
 class Revival(NamedTuple):
@@ -56,7 +56,7 @@ class ReplayObserver:
     """Hears what a replay does while it does it. Every method may be left as it is."""
 
     def passed(self, letters: int) -> None:
-        """So many more letters of those that were there at the beginning have been looked at."""
+        """One step of progress: this many more of the letters that were there at the beginning are done with."""
 
     def replayed(self, letter: DeadLetter, queue: str) -> None:
         """The broker has confirmed the copy of `letter` in `queue`."""
@@ -102,7 +102,7 @@ class Rehearsed:
 
 
 def rehearse(broker: Broker, amqp: AmqpSettings, selection: Selection) -> Generator[Rehearsed, None, None]:
-    """What a replay of `selection` would do, letter by letter; nothing is done. Close the generator before `broker`."""
+    """Rehearse a replay of `selection`, letter by letter; nothing is done. Close the generator before `broker`."""
     destinations = Destinations(broker, amqp)
     with closing(chosen(broker, selection)) as found:
         for message, letter in found:

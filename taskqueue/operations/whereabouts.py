@@ -113,7 +113,7 @@ Sighting = Running | Waiting | Delayed | Finished | Dead
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """What a search came to."""
+    """The result of a search."""
 
     found: tuple[Sighting, ...]
     hints: tuple[str, ...] = ()
@@ -210,7 +210,7 @@ def _on_its_way(properties: Properties) -> tuple[str, Properties]:
 
 
 def _at_hand(pool: Pool | None, management: Management, names: Iterable[str]) -> Iterator[str]:
-    """Who may have the workitem, a line for each."""
+    """Each place that may have the workitem, one line each."""
     for group in pool.groups if pool is not None else ():
         at_hand = sum(each.waiting or 0 for each in group.generations)
         if at_hand:

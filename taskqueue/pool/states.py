@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class GroupState(Enum):
-    """What a group is doing, as `taskqueue status` shows it."""
+    """The state of a group, as `taskqueue status` shows it."""
 
     STARTING = "starting"
     RUNNING = "running"

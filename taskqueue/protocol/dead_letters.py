@@ -75,7 +75,7 @@ class DeadReason(StrEnum):
 
 
 class DeadLetter(NamedTuple):
-    """What a dead letter says about itself. A field is None where the message has no such header, or a wrong one."""
+    """The content of a dead letter's headers. A field is None where the message has no such header, or a wrong one."""
 
     message_id: str | None
     worker_type: str | None

@@ -28,7 +28,7 @@ from taskqueue.link.exits import MEMORY
 
 
 class Birth(NamedTuple):
-    """What a new worker gets from its template."""
+    """Everything that a new worker gets from its template."""
 
     template_pid: int
     number: int

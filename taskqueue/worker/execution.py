@@ -62,8 +62,8 @@ def make_worker(factory: Callable[[], Any], worker_type: str) -> Any:
 
 
 def effective(settings: GroupSettings) -> Mapping[str, Any]:
-    """What a plugin sees as `self.settings`: the group's settings by their names in the config file, with durations in
-    seconds and sizes in bytes, and its own keys beside them as text."""
+    """The mapping that a plugin sees as `self.settings`: the group's settings by their names in the config file, with
+    durations in seconds and sizes in bytes, and its own keys beside them as text."""
     known = asdict(settings)
     own = known.pop("own")
     by_key = {KEY_OF_FIELD.get(name, name): value for name, value in known.items()}

@@ -12,7 +12,7 @@ from taskqueue.cli.arguments import workitem_body
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is the same for all workitems of one run: the type they are for, and the options of `Client.submit`."""
+    """The options that all workitems of one run share: the type they are for, and the options of `Client.submit`."""
 
     worker_type: str
     kind: str | None

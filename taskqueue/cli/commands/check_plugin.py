@@ -19,7 +19,7 @@ from taskqueue.cli.arguments import group_names, workitem_body
 from taskqueue.cli.arguments.common_options import operator_command
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.findings import show_findings
-from taskqueue.cli.trial.trial import Heard, Trial, Workitem
+from taskqueue.cli.trial.trial import Trial, TrialOutcome, Workitem
 from taskqueue.config.settings import GroupSettings
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
@@ -126,13 +126,13 @@ class _Examination:
 
     def _workitem(self, worker: Trial) -> Generator[Finding, None, bool]:
         """Run the good workitem; returns whether the plugin could."""
-        heard = worker.run(self.good)
-        if heard.report is None or heard.report.outcome != "success":
+        outcome = worker.run(self.good)
+        if outcome.report is None or outcome.report.outcome != "success":
             yield problem(
-                "workitem", f"{_described(heard)}; what needs a good one was not tried", "give a BODY that it can run"
+                "workitem", f"{_described(outcome)}; what needs a good one was not tried", "give a BODY that it can run"
             )
             return False
-        self.runtime_s, self.result = heard.report.runtime_ms / 1000, heard.body
+        self.runtime_s, self.result = outcome.report.runtime_ms / 1000, outcome.body
         limit_s = self.group.time_limit_s
         found = f"done in {self.runtime_s * 1000:.1f} ms"
         if limit_s is not None and self.runtime_s > limit_s / 2:
@@ -145,14 +145,14 @@ class _Examination:
         refused = 0
         for what, (content, content_type) in BAD.items():
             worker.give(Workitem(content, content_type, "check-plugin-bad"))
-            heard = worker.heard(self.group.time_limit_s or _PATIENCE_S)
-            if heard.report is None:
+            outcome = worker.outcome(self.group.time_limit_s or _PATIENCE_S)
+            if outcome.report is None:
                 yield problem(
-                    "bad payload", f"{what}: {_described(heard)}",
+                    "bad payload", f"{what}: {_described(outcome)}",
                     "let handle_task raise: an exception costs this workitem, a death costs the worker",
                 )  # fmt: skip
                 return
-            refused += heard.report.outcome != "success"
+            refused += outcome.report.outcome != "success"
         yield ok("bad payload", f"survived {len(BAD)}: {refused} failed, {len(BAD) - refused} done")
 
     def _duplicate(self, worker: Trial) -> Iterator[Finding]:
@@ -160,11 +160,11 @@ class _Examination:
         worker.run(self.good)
         yield self._again("duplicate", "the same again", worker.run(self.good))
 
-    def _again(self, check: str, found: str, heard: Heard) -> Finding:
+    def _again(self, check: str, found: str, outcome: TrialOutcome) -> Finding:
         """A second run must end as the first did."""
-        if heard.report is None or heard.report.outcome != "success":
-            return problem(check, f"{found}; the second run: {_described(heard)}", _IDEMPOTENT)
-        if heard.body != self.result:
+        if outcome.report is None or outcome.report.outcome != "success":
+            return problem(check, f"{found}; the second run: {_described(outcome)}", _IDEMPOTENT)
+        if outcome.body != self.result:
             return warning(check, f"{found}; the second run gave another result", f"where that matters, {_IDEMPOTENT}")
         return ok(check, f"{found}; the second run gave the same result")
 
@@ -192,20 +192,20 @@ class _Examination:
         with self._worker(soft_time_limit_s=limit_s, time_limit_s=None) as worker:
             self._ready(worker)
             worker.give(self.good)
-            heard = worker.heard(limit_s + max(self.runtime_s, self.stop_timeout_s))
+            outcome = worker.outcome(limit_s + max(self.runtime_s, self.stop_timeout_s))
         in_time = f"soft_time_limit after {limit_s * 1000:.0f} ms"
-        if heard.report is None:
+        if outcome.report is None:
             yield warning(
-                "time limit", f"{in_time}: {_described(heard)}",
+                "time limit", f"{in_time}: {_described(outcome)}",
                 "only time_limit, a SIGKILL, will end it: let SoftTimeLimitExceeded pass, hold the interpreter less",
             )  # fmt: skip
-        elif heard.report.outcome == "success":
+        elif outcome.report.outcome == "success":
             yield ok("time limit", f"{in_time}: it returned a result all the same")
         else:
             with self._worker() as worker:
                 self._ready(worker)
                 yield self._again(
-                    "time limit", f"{in_time}: {_described(heard)}", worker.run(self.good._replace(attempt=2))
+                    "time limit", f"{in_time}: {_described(outcome)}", worker.run(self.good._replace(attempt=2))
                 )
 
     def _signal(self, number: signal.Signals) -> Iterator[Finding]:
@@ -218,42 +218,42 @@ class _Examination:
                 yield self._not_met(name, early)
                 return
             worker.signal(number)
-            heard = worker.heard(self.stop_timeout_s)
-        if heard.report is None and heard.exit_code is None:
+            outcome = worker.outcome(self.stop_timeout_s)
+        if outcome.report is None and outcome.exit_code is None:
             yield warning(
                 name, f"neither ended nor done {self.stop_timeout_s:g} s later", "whoever stops it has to use SIGKILL"
             )
             return
         with self._worker() as worker:
             self._ready(worker)
-            found = "finished all the same" if heard.report is not None else f"{_described(heard)} in the middle"
+            found = "finished all the same" if outcome.report is not None else f"{_described(outcome)} in the middle"
             yield self._again(name, found, worker.run(self.good._replace(attempt=2)))
 
-    def _meet(self, worker: Trial) -> Heard | None:
+    def _meet(self, worker: Trial) -> TrialOutcome | None:
         """Have the worker run the workitem for half of its runtime: None where it still runs, else its end."""
-        heard = Heard()
+        outcome = TrialOutcome()
         for _ in range(_TRIES):
             worker.give(self.good)
             if worker.has_begun(self.stop_timeout_s) and not worker.has_something(self.runtime_s / 2):
                 return None
-            heard = worker.heard(self.stop_timeout_s)
-            if heard.report is None or heard.report.outcome != "success":
+            outcome = worker.outcome(self.stop_timeout_s)
+            if outcome.report is None or outcome.report.outcome != "success":
                 break
-        return heard
+        return outcome
 
-    def _not_met(self, check: str, early: Heard) -> Finding:
+    def _not_met(self, check: str, early: TrialOutcome) -> Finding:
         if early.report is not None and early.report.outcome == "success":
             return ok(check, f"not tried: done before it came, {_TRIES} times; give a BODY that takes longer")
         return problem(check, f"not tried: {_described(early)}, by what the checks before it have left", _IDEMPOTENT)
 
 
-def _described(heard: Heard) -> str:
+def _described(outcome: TrialOutcome) -> str:
     """A worker's report or end, in a few words."""
-    if heard.report is not None:
-        return _report_described(heard.report)
-    if heard.exit_code is None:
+    if outcome.report is not None:
+        return _report_described(outcome.report)
+    if outcome.exit_code is None:
         return "it hangs, and was killed"
-    return f"the worker died: {kernel.exit_text(heard.exit_code)}{EXITS.get(heard.exit_code, '')}"
+    return f"the worker died: {kernel.exit_text(outcome.exit_code)}{EXITS.get(outcome.exit_code, '')}"
 
 
 def _report_described(report: Report) -> str:

@@ -25,7 +25,7 @@ class EditedByPerson:
         self._path = Path()
 
     def revise(self, letter: DeadLetter, revival: Revival, hindrance: Callable[[str], str | None]) -> Revival | None:
-        """What the person made of it; None where it was not changed, or given up."""
+        """The letter as the person has changed it; None where it was not changed, or given up."""
         before = text = letter_text.written(revival)
         while True:
             text, self._path = self._editor.edit(text)

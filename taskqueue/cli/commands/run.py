@@ -11,7 +11,7 @@ import click
 from taskqueue.cli.arguments import group_names, value_types, workitem_body
 from taskqueue.cli.arguments.common_options import operator_command
 from taskqueue.cli.operator import Operator
-from taskqueue.cli.trial.trial import Heard, Trial, Workitem
+from taskqueue.cli.trial.trial import Trial, TrialOutcome, Workitem
 from taskqueue.errors import PluginError
 from taskqueue.host import kernel
 from taskqueue.link.assignment import Report
@@ -61,15 +61,15 @@ def command(
         try:
             trial.imported()
             trial.ready(timeout_s=None)
-            heard = trial.run(workitem)
+            outcome = trial.run(workitem)
         except PluginError as error:
             return _not_run(operator, error)
-        if heard.report is not None:
-            status = _reported(operator, workitem, heard.report, heard.body)
+        if outcome.report is not None:
+            status = _reported(operator, workitem, outcome.report, outcome.body)
             if left := trial.leave(None):
                 operator.show.note(f"the worker did not end well: {kernel.exit_text(left)}; what is in its teardown?")
             return status or int(bool(left))
-    return _died(operator, heard, group.time_limit_s)
+    return _died(operator, outcome, group.time_limit_s)
 
 
 def _not_run(operator: Operator, error: PluginError) -> int:
@@ -122,8 +122,8 @@ def _delay(delay_s: float | None) -> str:
     return "" if delay_s is None else f" in {delay_s:g} s"
 
 
-def _died(operator: Operator, heard: Heard, time_limit_s: float | None) -> int:
-    code = heard.exit_code
+def _died(operator: Operator, outcome: TrialOutcome, time_limit_s: float | None) -> int:
+    code = outcome.exit_code
     if code is None:
         operator.show.note(f"time_limit of {time_limit_s:g} s is over; the worker was killed")
         status = "timeout"

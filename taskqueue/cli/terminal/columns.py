@@ -9,7 +9,7 @@ from typing import Any
 from taskqueue.cli.terminal.text import safe
 
 Cell = Any
-"""What JSON can hold, or bytes; None is shown as a dash."""
+"""A value that JSON can hold, or bytes; None is shown as a dash."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What only a terminal gets: tables, colours, progress bars, a picture that is drawn again in its place.
+"""Output for a terminal only: tables, colours, progress bars, a picture that is drawn again in its place.
 
 The one module that uses Rich, which is loaded when there is a terminal. It must never read markup in what it shows.
 """

@@ -101,7 +101,7 @@ class Show:
             self.line(line, style)
 
     def value(self, value: Any) -> None:
-        """What a plugin returned, or a body: text and bytes in a pipe as they are, anything else as JSON; on a terminal
+        """Show a plugin's result, or a body: text and bytes in a pipe as they are, anything else as JSON; on a terminal
         escaped."""
         if not isinstance(value, str | bytes):
             value = json.dumps(value, indent=2 if self.on_terminal else None, ensure_ascii=False)

@@ -51,7 +51,7 @@ class Workitem(NamedTuple):
     headers: Mapping[str, Any] = {}
 
 
-class Heard(NamedTuple):
+class TrialOutcome(NamedTuple):
     """How a worker answered: it reported (`report`, with the result in `body`), or died (`exit_code`, as in
     `subprocess`), or neither in the time that it had."""
 
@@ -134,21 +134,21 @@ class Trial:
         """Whether there is something to hear within that time."""
         return bool(select.select([self._link.fileno(), self._pidfd], [], [], timeout_s)[0])
 
-    def heard(self, timeout_s: float | None) -> Heard:
+    def outcome(self, timeout_s: float | None) -> TrialOutcome:
         """Wait for what it reports, or for its end."""
         packet = self._receive(timeout_s)
         if packet is None:
-            return Heard(exit_code=self._process.poll())
+            return TrialOutcome(exit_code=self._process.poll())
         try:
             _, *fields = packet.head
-            return Heard(checked(Report(*fields)), packet.body)
+            return TrialOutcome(checked(Report(*fields)), packet.body)
         except (TypeError, ValueError) as error:
             raise PluginError(f"the worker's packet is no report: {error}") from None
 
-    def run(self, workitem: Workitem) -> Heard:
+    def run(self, workitem: Workitem) -> TrialOutcome:
         """Hand it a workitem and wait; killed at the group's `time_limit`, as in a pool."""
         self.give(workitem)
-        return self.heard(self._group.time_limit_s)
+        return self.outcome(self._group.time_limit_s)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
