@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from taskqueue.errors import LinkError
 from taskqueue.link.packets import Link
@@ -125,6 +125,8 @@ Order = (
     | WorkerForked | WorkerReady | WorkerGone | KillWorker | KillAllWorkers | Retire | NoWorkerLeft
 )  # fmt: skip
 
+Start = TypeVar("Start", TemplateStart, ListenerStart)
+
 _NONE = type(None)
 _TABLE: dict[str, tuple[type[Order], tuple[type | tuple[type, ...], ...]]] = {
     "template-start": (TemplateStart, (dict, dict, (int, _NONE), str, (str, _NONE))),
@@ -183,3 +185,14 @@ def receive(link: Link, *, wait: bool = False) -> Received | None:
             os.close(fd)
         raise LinkError(f"not an order {word}: {len(packet.fds)} descriptors; expected {expected}")
     return Received(kind(*fields), packet.fds)
+
+
+def receive_start(pool: Link, kind: type[Start]) -> Start | None:
+    """Wait for the first order of the pool, a `kind`; None where the pool is gone. Raises `LinkError` for any other."""
+    try:
+        received = receive(pool, wait=True)
+    except EOFError:
+        return None
+    if received is None or not isinstance(received.order, kind):
+        raise LinkError(f"not a {kind.__name__}: {type(received and received.order).__name__}")
+    return received.order

@@ -20,13 +20,9 @@ def main() -> int:
     kernel.hide_memory()  # it holds the broker's password; a worker may run as the same user
     kernel.raise_descriptor_limit()  # it holds both ends of each worker's link
     pool, template = (packets.adopt(int(number)) for number in sys.argv[1:3])
-    try:
-        received = orders.receive(pool, wait=True)
-    except EOFError:
+    start = orders.receive_start(pool, orders.ListenerStart)
+    if start is None:
         return 1
-    assert received is not None
-    start = received.order
-    assert isinstance(start, orders.ListenerStart)
     settings = group_from_json(start.group)
     setup_logging(logging_from_json(start.logging), f"taskqueue-listener[{settings.name}]", start.log_fd)
     set_title(f"listener {settings.name}")

@@ -171,13 +171,9 @@ def main() -> int:
     kernel.adopt_orphans()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # only the pool reloads
     pool, listener = (packets.adopt(int(number)) for number in sys.argv[1:3])
-    try:
-        received = orders.receive(pool, wait=True)
-    except EOFError:
+    start = orders.receive_start(pool, orders.TemplateStart)
+    if start is None:
         return 1
-    assert received is not None
-    start = received.order
-    assert isinstance(start, orders.TemplateStart)
     settings = group_from_json(start.group)
     setup_logging(logging_from_json(start.logging), f"taskqueue-worker[{settings.name}]", start.log_fd)
     set_title(f"template {settings.name}")

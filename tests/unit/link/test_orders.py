@@ -122,3 +122,14 @@ def test_a_wrong_number_of_descriptors_is_refused_and_none_leaks(
     with pytest.raises(LinkError, match=f"{count} descriptors; expected"):
         orders.receive(ends[1])
     assert descriptors() == before
+
+
+def test_the_start(ends: tuple[Link, Link]) -> None:
+    start = orders.TemplateStart({}, {}, None, "m:W", None)
+    orders.send(ends[0], start)
+    assert orders.receive_start(ends[1], orders.TemplateStart) == start
+    orders.send(ends[0], orders.Drain())
+    with pytest.raises(LinkError, match="not a TemplateStart: Drain"):
+        orders.receive_start(ends[1], orders.TemplateStart)
+    ends[0].close()
+    assert orders.receive_start(ends[1], orders.TemplateStart) is None
