@@ -1,1 +1,1 @@
-"""The commands, one file each: the only place where the rooms are put together."""
+"""The commands, and what they show: the only wing that may import any other, and that none imports."""
