@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from broker import PrivateBroker, stop_directory
 from proxy import Proxy
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / ".run" / "tests"
+
+settings.register_profile("taskqueue", deadline=None)  # an example that a loaded host is slow with is no fault
+settings.load_profile("taskqueue")
 
 _vhosts = itertools.count(1)
 

@@ -256,7 +256,7 @@ CONTENT_TYPES = st.none() | st.text(max_size=40) | st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     body=st.binary(max_size=200)
     | st.recursive(
@@ -286,7 +286,7 @@ def test_anything_is_routed_or_malformed(
         assert isinstance(found.body, bytes)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(body=BODIES, content_type=CONTENT_TYPES)
 def test_anything_hostile_is_routed_and_decoded_or_malformed(body: bytes, content_type: str | None) -> None:
     try:
@@ -297,7 +297,7 @@ def test_anything_hostile_is_routed_and_decoded_or_malformed(body: bytes, conten
         assert CANARY not in error.what and len(error.detail) < 500
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.binary(max_size=100), content_type=CONTENT_TYPES)
 def test_anything_is_decoded_or_malformed(body: bytes, content_type: str | None) -> None:
     try:

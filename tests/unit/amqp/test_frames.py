@@ -67,7 +67,7 @@ OURS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     properties=OURS,
     sent=st.sampled_from([0, 1, BODY_ROOM, BODY_ROOM + 1, 3 * BODY_ROOM]).map(bytes),
@@ -96,7 +96,7 @@ def test_a_message_is_what_pika_sends_and_what_it_reads(
     assert end == len(b"before" + buffer)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(fields=HEADERS, properties=PROPERTIES)
 def test_a_hostile_delivery_is_what_pika_reads_or_is_left_to_it(fields: Any, properties: dict[str, bytes]) -> None:
     raw = content_header(numbered(Case("", properties, fields, b""), 1))

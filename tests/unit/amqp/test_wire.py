@@ -47,7 +47,7 @@ def headers(*fields: tuple[bytes, bytes]) -> tuple[Properties, str]:
     return came(headers=table(fields), message_id=short(b"m"), content_type=short(b"a/b"))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(fields=HEADERS, properties=PROPERTIES)
 def test_what_came_can_be_sent_on_in_every_way(fields: Any, properties: dict[str, bytes]) -> None:
     ours, fault = from_pika(decoded(content_header(numbered(Case("", properties, fields, b""), 1))))

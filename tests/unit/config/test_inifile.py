@@ -215,7 +215,7 @@ def test_conf_d_without_a_main_file(tmp_path: Path) -> None:
 WRITABLE = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters='\0\n\r"'), max_size=30)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(items=st.lists(WRITABLE, max_size=5))
 def test_any_quoted_value_survives(items: list[str]) -> None:
     text = "[w]\nlist: " + "".join(f'"{item}",' for item in items or [""]) + "\n"

@@ -168,7 +168,7 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=60).map("".join).map(str.encode), st.binary(max_size=200))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=TEXTS, url=st.one_of(st.just(""), st.text(max_size=40).map(lambda rest: f"amqp://{rest}")))
 @example(content=b"[a]\nk: '\n", url="")
 def test_any_text_gives_settings_or_a_config_error(tmp_path: Path, content: bytes, url: str) -> None:

@@ -258,7 +258,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(head=st.lists(VALUES, min_size=1, max_size=5), body=st.binary(max_size=500))
 def test_round_trip(head: list[Any], body: bytes) -> None:
     left, right = pair()

@@ -39,7 +39,7 @@ def walk(delay: int, late: list[int]) -> tuple[list[int], int, Properties]:
     return ttls, now, properties
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500))
 @given(delay=st.integers(1, DELAY_LIMIT_MS) | st.integers(1, 100_000))
 @example(delay=1)
 @example(delay=15)
@@ -59,7 +59,7 @@ def test_the_rungs_of_a_delay_sum_to_it(delay: int) -> None:
     assert properties == CLIENTS
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500))
 @given(
     delay=st.integers(1, 30 * 86_400_000) | st.integers(1, 100_000),
     late=st.lists(st.integers(0, 50) | st.integers(0, 10_000_000), min_size=1, max_size=RUNGS),

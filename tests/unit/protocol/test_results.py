@@ -105,7 +105,7 @@ def test_an_error_body_can_be_made_of_anything(body: bytes, content_type: str | 
     assert json.loads(error_body(body, content_type, "e", "t"))["error"] == "e"
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(body=BODIES, content_type=st.none() | st.sampled_from(["application/json", "text/plain; charset=utf-7"]))
 def test_an_error_body_is_json_also_for_what_is_hostile(body: bytes, content_type: str | None) -> None:
     assert json.loads(error_body(body, content_type, "e", "t"), parse_constant=pytest.fail)["trace"] == "t"
