@@ -294,7 +294,7 @@ class Stage:
         )  # fmt: skip
 
     def start(self, *groups: str) -> None:
-        """Start both daemons, and wait until these groups run and consume."""
+        """Start both daemons, and wait until the pool answers, and these groups run and consume."""
         if not self.config_file.exists():
             self.configure("")
         self.dispatcher.start()
@@ -302,6 +302,7 @@ class Stage:
         wait_for(
             lambda: self.amqp.consumers("taskqueue") == 1, 20, "dispatcher consumes", otherwise=self.dispatcher.tail
         )
+        wait_for(self.pool.status_if_up, 20, "the pool answers", otherwise=self.pool.tail)
         self.pool.wait_running(*groups)
         for name in groups:
             queue = f"worker_{name.partition('/')[0]}"
