@@ -20,8 +20,8 @@ import pika.exceptions
 
 from taskqueue.amqp.cancelling import cancel, when_all_arrived
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.reasons import FORBIDDEN, NOT_FOUND, describe
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.amqp.wire import Delivery, from_pika
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.protocol.queues import Queue

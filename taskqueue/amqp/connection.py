@@ -25,11 +25,11 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp import seams
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.containment import ConnectionLoop, FaultLog
 from taskqueue.amqp.hosts import Hosts
 from taskqueue.amqp.parameters import parameters, tls_context
 from taskqueue.amqp.reasons import describe, is_refusal
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.contained_loop import Callback

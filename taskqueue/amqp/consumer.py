@@ -23,11 +23,11 @@ from typing import Any
 
 from taskqueue.amqp.cancelling import when_all_arrived
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.consumer_channel import ConsumerChannel
 from taskqueue.amqp.declarer import Declarer
 from taskqueue.amqp.patience import patience_s
 from taskqueue.amqp.reasons import describe
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.amqp.wire import Delivery
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer

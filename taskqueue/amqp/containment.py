@@ -1,4 +1,4 @@
-"""The one place where an error that nobody expected is caught: between the loop and what runs on a connection.
+"""Catches an unexpected error in a callback of a connection: the connection closes and comes back, the process lives.
 
 1. The loop runs a turn of the connection, in which a consumer's `on_delivery` raises `KeyError('fields')`.
 2. The connection catches the error and hands over all outcomes that are left: a workitem that is done is acked.

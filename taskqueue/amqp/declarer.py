@@ -26,8 +26,8 @@ from typing import Any
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.reasons import FORBIDDEN, PRECONDITION_FAILED, describe
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.queues import Queue

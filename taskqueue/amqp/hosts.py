@@ -1,4 +1,4 @@
-"""Which broker of `[amqp] host` is tried next, how long to wait for it, and how long to wait before it is tried.
+"""Reconnecting: which host of `[amqp] host` is tried next, its connect timeout, and the pause before the try.
 
 1. Three hosts, all new: `a` is tried for 3 s, then at once `b` for 3 s, then at once `c` for 3 s.
 2. None has answered: after 0.25 s at most `a` is tried for 10 s, then `b`, then `c`; after 0.5 s `a` again, and so on.

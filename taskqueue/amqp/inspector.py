@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pika.exceptions
 
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.reasons import NOT_FOUND, describe
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.errors import BrokerRefused, BrokerUnavailable, TaskqueueError
 from taskqueue.foundation.loop import Timer
 from taskqueue.protocol.queues import Queue

@@ -28,9 +28,9 @@ import pika.exceptions
 
 from taskqueue.amqp.confirm_channel import ConfirmChannel, Message, Published
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.patience import patience_s
 from taskqueue.amqp.reasons import FORBIDDEN, describe
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.amqp.waiting import Waiting
 from taskqueue.foundation.backoff import Backoff
 from taskqueue.foundation.loop import Timer

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options that both daemons have on their command line; see section 8 of the design."""
+    """The options that both daemons have on their command line."""
 
     name: str
     """`taskqueue-dispatcher` or `taskqueue-workerpool`."""

@@ -5,7 +5,7 @@
 3. Attempt 3 ends with an exception. Failures are attempts without crashes: no retry is left, so it fails for good.
 4. Had attempt 3 succeeded, its result would be published.
 
-The rules are section 7 of the design. This module must never touch a worker or a queue itself.
+The rules are `docs/guarantees.rst`, "What happens when". This module must never touch a worker or a queue itself.
 """
 
 from __future__ import annotations

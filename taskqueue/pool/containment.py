@@ -1,4 +1,4 @@
-"""The one place where an unexpected error in a group ends: it costs that group a restart, and the others nothing.
+"""Catches an unexpected error in a group: it costs that group a restart, and the other groups nothing.
 
 1. The pool calls into a group inside `contained(group, "reload")`; the loop calls into it through a `ContainedLoop`.
 2. The call raises, say `KeyError: 'counts'`, which nobody has foreseen.

@@ -33,7 +33,7 @@ from taskqueue.pool.states import GROUP_MOVES, GroupState
 log = logging.getLogger(__name__)
 
 _BACKOFF = (1.0, 60.0)
-"""Seconds: the first and the longest wait before a failed group is tried again (section 7 of the design)."""
+"""Seconds: the first and the longest wait before a failed group is tried again."""
 _STEADY_S = 10.0
 """Seconds of service after which a generation that dies is replaced at once: its plugin can start."""
 

@@ -1,4 +1,4 @@
-"""`taskqueue why`: says where one workitem is, and why; the search itself is `operations.whereabouts`."""
+"""`taskqueue why`: says where one workitem is, and why; the search itself is `operations.find_workitem`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.show import Show
 from taskqueue.errors import PoolUnavailable, TaskqueueError
-from taskqueue.operations.whereabouts import Dead, Delayed, Finished, Running, Sighting, Waiting, document, where_is
+from taskqueue.operations.find_workitem import Dead, Delayed, Finished, Running, Sighting, Waiting, document, where_is
 from taskqueue.operations.wording import last_line, moment, span
 
 _MANY = 1000

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from taskqueue.amqp.connection import Connection
+from taskqueue.amqp.connection_user import ConnectionUser
 from taskqueue.amqp.containment import ConnectionLoop, FaultLog
-from taskqueue.amqp.user import ConnectionUser
 from taskqueue.config.load import load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.foundation.contained_loop import name_of

@@ -11,7 +11,7 @@ import pytest
 
 import status_documents
 from fake_broker import FakeBroker, letter, message
-from taskqueue.operations.whereabouts import (
+from taskqueue.operations.find_workitem import (
     Dead,
     Delayed,
     Finished,

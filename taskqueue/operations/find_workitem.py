@@ -1,4 +1,4 @@
-"""Where one workitem is, and why: searched from what disturbs nobody to the queues that work is in.
+"""Finds one workitem by its id, for `taskqueue why`: first where looking disturbs nobody, and in work queues last.
 
 1. This host's workers: the pool's status document names the workitems that run.
 2. Where a workitem ends: `taskqueue_dead`, and the queues of results. It may be in both, and more than once.

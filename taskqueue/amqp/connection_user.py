@@ -1,4 +1,4 @@
-"""The users of a connection: consumers, publishers, declarers and the like. It must never hold state."""
+"""The base class of all that works on a connection: consumers, publishers, declarers. It must never hold state."""
 
 from __future__ import annotations
 
