@@ -8,10 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from descriptors import descriptors
 from taskqueue.foundation.loop import Loop
 
 DEADLINE_S = 5.0
@@ -344,11 +344,8 @@ def test_a_callback_that_raises_ends_the_turn_and_what_is_left_is_due_at_once(lo
 
 
 def test_close_gives_every_descriptor_back() -> None:
-    def count() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    before = count()
+    before = descriptors()
     made = Loop()
-    assert count() > before
+    assert descriptors() > before
     made.close()
-    assert count() == before
+    assert descriptors() == before

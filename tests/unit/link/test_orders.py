@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from descriptors import descriptors
 from taskqueue.errors import LinkError
 from taskqueue.link import orders, packets
 from taskqueue.link.packets import Link
@@ -104,11 +104,6 @@ def test_what_is_no_order_is_refused(ends: tuple[Link, Link], head: list[Any]) -
     ends[0].send(head)
     with pytest.raises(LinkError, match="order"):
         orders.receive(ends[1])
-
-
-def descriptors() -> int:
-    """How many descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from descriptors import descriptors
 from taskqueue.errors import LinkError
 from taskqueue.link import packets
 from taskqueue.link.packets import INLINE_LIMIT, Link, pair
@@ -39,10 +39,6 @@ def no_descriptor_is_leaked() -> Iterator[None]:
     before = descriptors()
     yield
     assert descriptors() == before
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_small_packets_in_order_and_both_ways(ends: Ends) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from blueprints import blueprint
 from clockwork import Clockwork
+from descriptors import descriptors
 from taskqueue.errors import ConfigError
 from taskqueue.link import orders, packets
 from taskqueue.link.exits import FAILED
@@ -66,11 +67,6 @@ class Processes:
 
     def kill(self, pid: int) -> None:
         self.killed.append(pid)
-
-
-def descriptors() -> set[str]:
-    """Those that this process has open."""
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 class Bench:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from descriptors import descriptors
 from taskqueue.config.settings import GroupSettings
 from taskqueue.foundation.loop import Loop
 from taskqueue.host import kernel
@@ -29,10 +30,6 @@ def refuse(*arguments: Any) -> NoReturn:
 
 def never(link: Link) -> int:
     raise AssertionError("a worker was forked")
-
-
-def descriptors() -> set[str]:
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 @pytest.fixture
