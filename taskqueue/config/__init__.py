@@ -1,1 +1,1 @@
-"""config.ini: its lines, keys and values, and the settings that it gives. Empty, for workers import its settings."""
+"""config.ini: its lines, keys and values, and the settings that it gives. Nothing else here: every worker loads it."""

@@ -1,1 +1,1 @@
-"""The host, as taskqueue needs it: users, processes, cgroups, logs, service manager. Empty, for workers import it."""
+"""Linux for taskqueue: users, processes, cgroups, logs, service manager. Nothing else here: every worker loads it."""

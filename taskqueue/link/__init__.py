@@ -1,1 +1,1 @@
-"""The sockets between pool, listener, template and worker, and what they carry. Empty, for workers import it."""
+"""The sockets between pool, listener, template and worker. Nothing else here: every worker loads it."""

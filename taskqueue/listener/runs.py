@@ -1,10 +1,10 @@
 """Every run in the hands of this listener: which of them wait, and which have lost their delivery. All parts share it.
 
-1. Message "42" is delivered: `add(run)` puts run 7 behind all that wait. The scheduler takes it from the front.
+1. Message "42" is delivered: run 7 goes behind all that are `waiting`. The scheduler takes it from the front.
 2. Its worker dies with the workitem unread: `wait_first([run])` puts run 7 before all that wait.
 3. The connection is cut while run 7 runs: the broker has the delivery back, `keep(run)` remembers the run by "42".
 4. The broker delivers "42" again: `reclaim` gives run 7, which goes on with the new delivery. It is not run twice.
-5. Its delivery is settled: `remove(run)`.
+5. Its delivery is settled: `drop(run)`.
 
 This module must never publish, settle or assign: it says what there is.
 """

@@ -1,1 +1,1 @@
-"""Looks at and repairs broker and pool: the operator's functions, for any face. It never knows a terminal."""
+"""Looks at and repairs broker and pool: the operator's functions, for any user interface. It never knows a terminal."""

@@ -1,4 +1,4 @@
-"""The status document of this host's workerpool, typed, and how it is read from the status socket.
+"""The status document that the pool of this host writes, typed: the side of those who read it, from the status socket.
 
 Reading it changes nothing in the pool. Every time in it is Unix time in seconds.
 """

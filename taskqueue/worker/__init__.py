@@ -1,4 +1,4 @@
-"""The plugin's side. A plugin imports from this face only: `from taskqueue.worker import BaseWorker`."""
+"""The plugin's side. A plugin imports from here only: `from taskqueue.worker import BaseWorker`."""
 
 from taskqueue.worker.api import BaseWorker, Reject, Retry, SoftTimeLimitExceeded, Task
 

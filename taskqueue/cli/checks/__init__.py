@@ -1,1 +1,1 @@
-"""The checks of `taskqueue doctor` that need a plugin or the terminal's user; all others are in `operations.checks`."""
+"""The checks of `taskqueue doctor` that need this host's config, users and plugins; others: `operations.checks`."""
