@@ -53,6 +53,7 @@ def bury_many(amqp: PlainAmqp, count: int, body: bytes = b"body", **fields: Any)
         outbox.settle()
     finally:
         session.close()
+    wait_for(lambda: amqp.depth(queues.DEAD) >= count, 30, f"{count} dead letters are counted")  # later than confirmed
     return ids
 
 
