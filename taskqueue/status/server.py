@@ -41,9 +41,7 @@ class StatusSocket:
         self.path = path
         self._loop = loop
         self._ask = ask
-        self._sock = _bound(path, group)
-        self._sock.setblocking(False)
-        self._sock.listen(128)
+        self._sock = _listening(path, group)
         self._resume()
 
     def close(self) -> None:
@@ -104,22 +102,29 @@ def _contained(peer: socket.socket) -> Iterator[None]:
         peer.close()
 
 
-def _bound(path: Path, group: int | None) -> socket.socket:
-    """A socket bound to `path`, in place of one that a dead pool left; raises `DaemonError` where a pool lives."""
+def _listening(path: Path, group: int | None) -> socket.socket:
+    """A socket that listens on `path`, in place of one that a dead pool left; raises `DaemonError` where a pool lives.
+
+    It gets its name last: whoever finds a socket at `path` can connect, and is in the right unix group.
+    """
+    unnamed = path.with_name(f"{path.name}.new")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if path.is_socket():
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, suppress(ConnectionRefusedError):
                 probe.connect(str(path))
                 raise DaemonError(f"{path}: another taskqueue-workerpool is running")
-            path.unlink()
+        unnamed.unlink(missing_ok=True)
         before = os.umask(0o117)
         try:
-            sock.bind(str(path))
+            sock.bind(str(unnamed))
         finally:
             os.umask(before)
         if group is not None:
-            os.chown(path, -1, group)
+            os.chown(unnamed, -1, group)
+        sock.setblocking(False)
+        sock.listen(128)
+        unnamed.rename(path)
     except OSError as error:
         sock.close()
         raise DaemonError(f"{path}: cannot make the status socket: {error.strerror or error}") from None

@@ -96,7 +96,7 @@ def test_what_each_worker_runs_and_since_when(stage: Stage) -> None:
     assert (task["id"], task["attempt"]) == ("long-one", 1)
     assert before - 0.5 <= task["since"] <= time.time() + 0.5
     assert [worker["state"] for other, worker in by_pid.items() if other != pid] == ["idle"]
-    assert "long-one" in processes.title(pid)
+    wait_for(lambda: "long-one" in processes.title(pid), 5, "the worker has begun, too, and shows it")
 
     processes.kill(pid)
     counted = wait_for(lambda: int(stage.pool.group("nap")["restarts"]), 5, "the restart is counted")

@@ -136,11 +136,28 @@ def test_closed_during_the_pause_it_stays_closed(tmp_path: Path) -> None:
     assert not bench.loop.handlers
 
 
+def test_its_name_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for the path can connect at once: `listen` comes before the name, and so does the mode."""
+    seen: list[tuple[bool, int]] = []
+    rename = Path.rename
+
+    def watched(source: Path, target: Path) -> Path:
+        with socket.socket(socket.AF_UNIX) as reader:
+            reader.connect(str(source))
+        seen.append((target.exists(), stat.S_IMODE(source.stat().st_mode)))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    Bench(tmp_path / "status.sock").server.close()
+    assert seen == [(False, 0o660)]
+
+
 def test_what_is_at_its_path_already(tmp_path: Path, bench: Bench) -> None:
     with pytest.raises(DaemonError, match="another taskqueue-workerpool is running"):
         Bench(bench.server.path)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead.sock"))
     Bench(tmp_path / "dead.sock").server.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["status.sock"]
     with pytest.raises(DaemonError, match="cannot make the status socket: No such file"):
         Bench(tmp_path / "no" / "status.sock")
