@@ -105,9 +105,10 @@ def _contained(peer: socket.socket) -> Iterator[None]:
 def _listening(path: Path, group: int | None) -> socket.socket:
     """A socket that listens on `path`, in place of one that a dead pool left; raises `DaemonError` where a pool lives.
 
-    It gets its name last: whoever finds a socket at `path` can connect, and is in the right unix group.
+    It gets its name last: whoever finds a socket at `path` can connect, and is in the right unix group. The name before
+    that is no longer than the last one, as unix(7) allows 107 bytes.
     """
-    unnamed = path.with_name(f"{path.name}.new")
+    unnamed = path.with_suffix(".new")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if path.is_socket():

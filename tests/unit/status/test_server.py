@@ -61,6 +61,15 @@ def read(reader: socket.socket) -> bytes:
         return file.read()
 
 
+def test_a_path_may_be_as_long_as_unix_allows(tmp_path: Path) -> None:
+    room = 107 - len(str(tmp_path)) - len("//workerpool.sock")
+    path = tmp_path / ("d" * room) / "workerpool.sock"
+    path.parent.mkdir()
+    assert len(str(path)) == 107
+    StatusSocket(Clockwork(), path, None, lambda answer: None).close()
+    assert not list(path.parent.iterdir())
+
+
 def test_a_reader_gets_the_document_and_the_end(bench: Bench) -> None:
     assert stat.S_IMODE(bench.server.path.stat().st_mode) == 0o660
     reader = bench.connect()
