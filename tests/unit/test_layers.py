@@ -17,6 +17,7 @@ WINGS: dict[str, set[str]] = {
     "errors": set(),
     "foundation": {"errors"},
     "config": {"errors"},
+    "targets": {"errors"},
     "link": {"errors", "foundation"},
     "status": {"errors", "foundation"},
     "host": {"errors", "foundation", "config"},
@@ -27,6 +28,7 @@ WINGS: dict[str, set[str]] = {
     # the plugin's side
     "plugins": {"workitem"},
     "worker": {"errors", "foundation", "config", "link", "host", "workitem", "protocol", "plugins"},
+    "webhook": {"", "worker", "targets"},
     # a process each
     "dispatcher": {"errors", "foundation", "config", "host", "workitem", "protocol", "amqp"},
     "listener": {"errors", "foundation", "config", "host", "link", "protocol", "amqp"},
@@ -35,9 +37,12 @@ WINGS: dict[str, set[str]] = {
     "client": {"errors", "config", "workitem", "protocol", "amqp"},
     "testing": {"errors", "config", "link", "workitem", "protocol", "plugins", "worker"},
     "operations": {"", "errors", "foundation", "config", "status", "workitem", "protocol", "amqp"},
+    "http": {
+        "", "errors", "foundation", "config", "targets", "status", "host", "workitem", "protocol", "amqp", "operations",
+    },
     "cli": {
-        "", "errors", "foundation", "config", "link", "status", "host", "workitem", "protocol", "amqp", "plugins",
-        "worker", "dispatcher", "pool", "client", "operations",
+        "", "errors", "foundation", "config", "targets", "link", "status", "host", "workitem", "protocol", "amqp",
+        "plugins", "worker", "dispatcher", "pool", "client", "operations", "http",
     },
 }  # fmt: skip
 """The wings of the package, and the modules at its top ("" is the package itself): what each may import.
@@ -58,13 +63,20 @@ LIBRARIES = {
     "validate": {"config.values"},
     "daemon": {"host.daemon"},
     "setproctitle": {"host.title"},
-    "asyncio": {"worker.coroutines", "testing"},
+    "asyncio": {"worker.coroutines", "testing", "http", "webhook", "cli.http"},
+    "aiohttp": {"http"},
+    "sqlite3": {"http"},
+    "psycopg": {"http"},
+    "pycurl": {"webhook"},
     "click": {"cli"},
     "rich": {"cli.terminal.screen"},
 }
 """Which modules, or all modules of which wing, may import a library."""
 
-EMPTY = ("config", "foundation", "host", "link", "listener", "pool", "dispatcher", "protocol", "status", "operations")
+EMPTY = (
+    "config", "foundation", "host", "link", "listener", "pool", "dispatcher", "protocol", "status", "operations",
+    "targets", "webhook", "http",
+)  # fmt: skip
 """Wings whose `__init__` holds a docstring and nothing else: an idle worker's 1.8 MiB depend on it."""
 
 NAMED_AFTER_WHAT_THEY_START = {"cli.dispatcher", "cli.trial.worker"}

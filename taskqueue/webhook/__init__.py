@@ -1,0 +1,1 @@
+"""The plugin `webhook`: a workitem is an HTTP request that it makes."""
