@@ -104,3 +104,22 @@ class WorkitemFailed(TaskqueueError):
         self.error_type = error_type
         self.error = error
         self.trace = trace
+
+
+class BookUnavailable(TaskqueueError):
+    """The book of the HTTP half cannot be opened, read or written, and nothing was changed. The front answers 503, and
+    tries again."""
+
+
+class CommitInDoubt(TaskqueueError):
+    """The connection to the book was lost during a commit: nobody knows whether it was done. A client sends its request
+    again with the same key."""
+
+
+class Collision(TaskqueueError):
+    """Two transactions of the book met, and this one was undone. The caller runs it again."""
+
+
+class BookMismatch(TaskqueueError):
+    """The tables of the book are of a version that this front cannot serve. The command prints the message and exits
+    with status 1."""

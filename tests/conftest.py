@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from broker import PrivateBroker, stop_directory
+from postgresql import PrivatePostgresql
 from proxy import Proxy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,25 @@ def broker(run_dir: Path) -> Iterator[PrivateBroker]:
     """The session's private RabbitMQ node. A test that stops or kills it must leave it started (`broker.start()`)."""
     with PrivateBroker(run_dir / "broker") as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def postgresql(run_dir: Path) -> Iterator[PrivatePostgresql]:
+    """The session's private PostgreSQL server. A test that stops or kills it must leave it started."""
+    with PrivatePostgresql(run_dir / "postgresql") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def book_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty book of each kind, as `[http] book` names it."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path}/http.db"
+        return
+    server: PrivatePostgresql = request.getfixturevalue("postgresql")
+    name = f"book{next(_vhosts)}"
+    yield server.make_database(name)
+    server.drop_database(name)
 
 
 @pytest.fixture

@@ -1,0 +1,28 @@
+"""Ids of tasks: UUIDv7 (RFC 9562, 5.7), which sort by the time of their making. Also the book's own id, and a front's.
+
+`new_task_id(1767323045000)` gives "019b7c5a-6a88-7…": the first twelve digits are the milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+_PATTERN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def new_task_id(now_ms: int) -> str:
+    """A new id of a task that was made at `now_ms`, Unix time in milliseconds."""
+    value = (now_ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(os.urandom(10)) & 0x0FFF_3FFF_FFFF_FFFF_FFFF
+    text = f"{value | 0x7000_8000_0000_0000_0000:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_identity() -> str:
+    """A random name of twelve hexadecimal digits, for a book or a front."""
+    return os.urandom(6).hex()
+
+
+def is_task_id(text: str) -> bool:
+    """Whether `text` has the form of an id. Whatever has not is no task, and no query needs to say so."""
+    return _PATTERN.fullmatch(text) is not None
