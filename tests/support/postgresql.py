@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from waiting import wait_for
 
@@ -64,7 +65,9 @@ class PrivatePostgresql:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self._data, ignore_errors=True)
 
@@ -72,7 +75,11 @@ class PrivatePostgresql:
         """Start the server; returns when it takes connections."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(programs() / "postgres"), "-D", str(self._data)], stdout=log, stderr=log, cwd="/", **self._as_user()
+                [str(programs() / "postgres"), "-D", str(self._data)],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **self._as_user(),
             )
         wait_for(self._answers, 30.0, "PostgreSQL answers")
 
@@ -91,7 +98,9 @@ class PrivatePostgresql:
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database, with the password in it."""
-        return f"postgresql://tester:{_PASSWORD.replace('/', '%2F').replace('+', '%2B')}@127.0.0.1:{self.port}/{database}"
+        return (
+            f"postgresql://tester:{_PASSWORD.replace('/', '%2F').replace('+', '%2B')}@127.0.0.1:{self.port}/{database}"
+        )
 
     def make_database(self, name: str) -> str:
         """Make an empty database; gives its URL."""

@@ -91,17 +91,17 @@ class Book:
         """Claim what may be handed out."""
         return await self._writer.call(claiming.claim, wish)
 
-    async def give_back(self, handout: HandOut) -> None:
+    def give_back(self, handout: HandOut) -> asyncio.Future[None]:
         """Undo a claim that was not published."""
-        await self._writer.call(claiming.give_back, handout)
+        return self._writer.submit(claiming.give_back, handout)
 
-    async def mark_published(self, handout: HandOut) -> None:
+    def mark_published(self, handout: HandOut) -> asyncio.Future[None]:
         """Note that a hand-out is in the broker."""
-        await self._writer.call(claiming.mark_published, handout)
+        return self._writer.submit(claiming.mark_published, handout)
 
-    async def settle(self, event: Event) -> Settled:
-        """What a report made of its task."""
-        return await self._writer.call(self._settle, event)
+    def settle(self, event: Event) -> asyncio.Future[Settled]:
+        """What a report made of its task. It waits for as long as the book is busy."""
+        return self._writer.submit(self._settle, event)
 
     async def beat(self, beat: Beat) -> list[tuple[str, str]]:
         """Say that this front lives; gives the lanes that have something due again."""

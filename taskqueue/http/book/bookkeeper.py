@@ -98,11 +98,25 @@ class Bookkeeper:
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
-    async def call(self, bulk: Bulk[T, R], argument: T) -> R:
+    def submit(self, bulk: Bulk[T, R], argument: T) -> asyncio.Future[R]:
         """`bulk(transaction, [argument, …])`, together with the other calls of that function; gives its own result.
 
-        Raises what `bulk` raises, `BookUnavailable` where nothing was changed, `CommitInDoubt` where nobody knows.
+        The future gets what `bulk` raises, `BookUnavailable` where nothing was changed, `CommitInDoubt` where nobody
+        knows. It waits for as long as it takes.
         """
+        return self._put(bulk, argument).future
+
+    async def call(self, bulk: Bulk[T, R], argument: T) -> R:
+        """As `submit`, for a person who waits: within a second, the book has begun with it or is said to be away."""
+        call = self._put(bulk, argument)
+        assert self._loop is not None
+        timer = self._loop.call_later(_UNBEGUN_S, self._late, call)
+        try:
+            return cast(R, await call.future)
+        finally:
+            timer.cancel()
+
+    def _put(self, bulk: Bulk[Any, Any], argument: Any) -> _Call:
         assert self._loop is not None
         call = _Call(bulk, argument, self._loop.create_future())
         with self._work:
@@ -111,11 +125,7 @@ class Bookkeeper:
             self._calls.append(call)
             if len(self._calls) == 1:
                 self._work.notify()
-        timer = self._loop.call_later(_UNBEGUN_S, self._late, call)
-        try:
-            return cast(R, await call.future)
-        finally:
-            timer.cancel()
+        return call
 
     async def single(self, work: Callable[[Transaction], R]) -> R:
         """`work(transaction)`, by itself."""

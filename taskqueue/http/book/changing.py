@@ -61,9 +61,7 @@ def retry(transaction: Transaction, ids: Sequence[str]) -> list[Changed]:
     connection, now_ms = transaction.connection, transaction.now_ms
     changes: list[Changed] = []
     for task_id in ids:
-        row = connection.one(
-            f"SELECT state, body IS NULL FROM tasks WHERE id = ?{connection.for_update}", task_id
-        )
+        row = connection.one(f"SELECT state, body IS NULL FROM tasks WHERE id = ?{connection.for_update}", task_id)
         done = row is not None and TaskState(row[0]) in ENDED and not row[1]
         if done:
             connection.run(

@@ -1,7 +1,7 @@
 """Which tasks are handed out next: claims them in the book, by the rules of their queue. Nothing is published here.
 
 1. Queue `emails` has 300 tasks due for webhook workers, `rate_limit: 10/s`, `concurrency: 50`, and 45 run.
-2. The front has room for 64 more hand-outs to webhook workers: `claim` takes 5, the least of tokens, slots and room.
+2. The window of webhook workers has room for 64 more: `claim` takes 5, the least of tokens, slots and room.
 3. Each is RUNNING now, with the number of its hand-out, the front that claimed it, and `watch_ms`, when somebody has to
    look whether it was begun. The tokens are taken in the same transaction: no other front has them.
 4. A task whose `expires` is over is EXPIRED in place of a hand-out. One whose origin rests gets a later due time.
@@ -40,8 +40,8 @@ class Wish:
 
     queue: QueueSettings
     worker_type: str
-    room: int
-    """Hand-outs that the front may add for this worker type."""
+    window: int
+    """Hand-outs of this worker type that may be under way at once, in the whole cluster."""
     front: str
 
 
@@ -71,7 +71,8 @@ class Claimed:
 
     handouts: list[HandOut] = field(default_factory=list)
     next_ms: int | None = None
-    """When the next task of that queue and type is due, or the next token is there; None: when something changes."""
+    """When the next task of that queue and type is due, or the next token is there; in the past where it is due and
+    there is no room for it. None: nothing is due, or the queue is paused."""
     ended: list[str] = field(default_factory=list)
     """Tasks that were due and have expired."""
 
@@ -101,11 +102,15 @@ def _claim(transaction: Transaction, wish: Wish) -> Claimed:
     )
     if row is None or row[0]:
         return Claimed()
-    running = connection.one("SELECT count(*) FROM tasks WHERE queue = ? AND watch_ms IS NOT NULL", queue.name)
+    running = connection.one(
+        "SELECT COALESCE(SUM(CASE WHEN queue = ? THEN 1 ELSE 0 END), 0),"
+        " COALESCE(SUM(CASE WHEN worker_type = ? THEN 1 ELSE 0 END), 0) FROM tasks WHERE watch_ms IS NOT NULL",
+        queue.name, wish.worker_type,
+    )  # fmt: skip
     assert running is not None
-    free = min(wish.room, queue.concurrency - running[0], _SCAN)
+    free = min(wish.window - running[1], queue.concurrency - running[0], _SCAN)
     if free <= 0:
-        return Claimed()
+        return Claimed(next_ms=now_ms)
     tokens = _tokens(queue, row[1], row[2], now_ms)
     if tokens is not None and tokens < 1.0:
         return Claimed(next_ms=_when_due(connection, wish, now_ms, _next_token_ms(queue, tokens, now_ms)))
@@ -193,7 +198,7 @@ def _when_due(connection: Connection, wish: Wish, now_ms: int, token_ms: int) ->
     )  # fmt: skip
     if row is None or row[0] is None:
         return None
-    return max(row[0], token_ms)
+    return max(int(row[0]), token_ms)
 
 
 def next_due(transaction: Transaction) -> dict[tuple[str, str], int]:

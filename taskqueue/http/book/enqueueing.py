@@ -152,7 +152,13 @@ def _claim_key(connection: Connection, key: Key, task_id: str, now_ms: int) -> R
 
 
 def _claim_name(
-    connection: Connection, kind: str, queue: str, name: str, task_id: str, now_ms: int, until_ms: int | None,
+    connection: Connection,
+    kind: str,
+    queue: str,
+    name: str,
+    task_id: str,
+    now_ms: int,
+    until_ms: int | None,
     ttl_ms: int,
 ) -> str | None:
     """Take a name; gives the id of the task that has it, or None. `until_ms` None: until `ttl_ms` after its end."""

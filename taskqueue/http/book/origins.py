@@ -91,7 +91,7 @@ class Health:
                 f"WHERE origin = ?{self._connection.for_update}",
                 origin,
             )
-            state = self._states[origin] = _State(row, self._now_ms)  # type: ignore[arg-type]
+            state = self._states[origin] = _State(row, self._now_ms)
         return state
 
     def _count(self, state: _State, *, failing: bool) -> None:

@@ -28,7 +28,7 @@ CREATE TABLE tasks (
     attempts INTEGER NOT NULL, responses INTEGER NOT NULL, crashes INTEGER NOT NULL, cancel_requested INTEGER NOT NULL,
     reason TEXT, status INTEGER, spec TEXT NOT NULL, history TEXT, result TEXT, body BYTEA);
 CREATE INDEX tasks_due ON tasks (queue, worker_type, due_ms) WHERE due_ms IS NOT NULL;
-CREATE INDEX tasks_running ON tasks (queue, watch_ms) WHERE watch_ms IS NOT NULL;
+CREATE INDEX tasks_running ON tasks (queue, worker_type, watch_ms) WHERE watch_ms IS NOT NULL;
 CREATE INDEX tasks_of_queue ON tasks (queue, id);
 CREATE INDEX tasks_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL;
 CREATE INDEX tasks_dead ON tasks (id) WHERE state = 'dead';
@@ -116,7 +116,7 @@ def upgrade(connection: Connection, version: int) -> None:
 def _state(connection: Connection) -> tuple[int, str]:
     if not connection.has_table("meta"):
         return 0, ""
-    values = dict(connection.all("SELECT key, value FROM meta"))
+    values: dict[str, str] = dict(connection.all("SELECT key, value FROM meta"))  # type: ignore[arg-type]
     return int(values["version"]), values["book"]
 
 

@@ -31,7 +31,8 @@ _SUCCESS = (
     "UPDATE tasks SET state = 'succeeded', reason = NULL, due_ms = NULL, watch_ms = NULL, front = NULL, ended_ms = ?,"
     " attempts = 1, responses = ?, status = ?, history = ?, result = ?,"
     " body = CASE WHEN length(body) > ? THEN NULL ELSE body END "
-    "WHERE id = ? AND attempts = 0 AND history IS NULL AND ended_ms IS NULL RETURNING queue, worker_type, name, id"
+    "WHERE id = ? AND attempts = 0 AND history IS NULL AND ended_ms IS NULL "
+    "RETURNING queue, worker_type, name, id, origin"
 )
 _READ = (
     "SELECT queue, worker_type, state, handout, attempts, responses, crashes, cancel_requested, first_ms, created_ms,"
@@ -100,7 +101,7 @@ class Settling:
             if row is not None:  # else it is old, or the first of a task that was begun anew: see `_outcome`
                 settled[index] = Settled(row[3], row[0], row[1], TaskState.SUCCEEDED, None, 1)
         free_names(connection, now_ms, [(row[0], row[2], row[3]) for row in rows if row is not None])
-        health.well(event.record.get("origin") for event in chosen)
+        health.well(row[4] for row in rows if row is not None)
 
     def _outcome(
         self, connection: Connection, now_ms: int, row: Row, event: Outcome, health: origins.Health
@@ -117,17 +118,15 @@ class Settling:
         rest_until_ms = health.note(origin, event)
         due_ms: int | None = None
         reason: str | None = None
+        settings = self._rules(queue) or QueueSettings(queue)
         if event.success:
             then = TaskState.SUCCEEDED
         elif event.dead_reason is not None:
             then, reason = TaskState.DEAD, event.dead_reason
+        elif event.record.get("status") in settings.permanent_statuses:
+            then, reason = TaskState.DEAD, "gone"
         else:
-            settings = self._rules(queue)
-            rules = retry_rules.effective(
-                settings.retry if settings else QueueSettings(queue).retry,
-                retry_of(json.loads(spec_text)),
-                worker_type=url is None,
-            )
+            rules = retry_rules.effective(settings.retry, retry_of(json.loads(spec_text)), worker_type=url is None)
             if cancelled:
                 then, reason = TaskState.CANCELLED, "cancelled"
             elif retry_rules.gives_up(rules, event.attempt, (now_ms - (first_ms or created_ms)) / 1000):

@@ -109,5 +109,3 @@ def expire(transaction: Transaction, max_age_ms: int) -> int:
     )  # fmt: skip
     end_rows(connection, now_ms, TaskState.EXPIRED, "max-task-age", [row[0] for row in old])
     return len(late) + len(old)
-
-

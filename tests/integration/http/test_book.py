@@ -34,8 +34,10 @@ class Desk:
         spec = TaskSpec(queue, **{"url": "https://example.com/x", **fields})
         return await self.book.enqueue(Wanted(spec, HOUR_MS, key))
 
-    async def claim(self, room: int = 100, queue: str = "default", worker_type: str = "webhook", front: str = "f1") -> Any:
-        return await self.book.claim(Wish(self.queues[queue], worker_type, room, front))
+    async def claim(
+        self, window: int = 1000, queue: str = "default", worker_type: str = "webhook", front: str = "f1"
+    ) -> Any:
+        return await self.book.claim(Wish(self.queues[queue], worker_type, window, front))
 
     async def finish(self, handout: Any, **fields: Any) -> Any:
         record = {"attempt": handout.attempt, "outcome": "answered", "status": 200}
