@@ -50,6 +50,7 @@ setup(
             "taskqueue = taskqueue.cli.main:main",
             "taskqueue-dispatcher = taskqueue.cli.dispatcher:main",
             "taskqueue-workerpool = taskqueue.cli.workerpool:main",
+            "taskqueue-http = taskqueue.cli.http:main",
         ],
         "taskqueue.workitems": [
             "text/plain = taskqueue.workitem:parse_text",

@@ -53,13 +53,35 @@ def feed_watchdog(loop: Loop) -> None:
 
     It does so twice in each period of `WATCHDOG_USEC` (sd_watchdog_enabled(3)): one message may be late.
     """
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    period_s = _watchdog_period_s()
+    if period_s is None:
         return
-    period_s = int(microseconds) / 1e6 / 2
 
     def feed() -> None:
         notify("WATCHDOG=1")
         loop.call_later(period_s, feed)
 
     feed()
+
+
+class Watchdog:
+    """Feeds the service manager's watchdog when its owner makes progress: `feed` as often as you like."""
+
+    def __init__(self) -> None:
+        self._period_s = _watchdog_period_s()
+        self._fed = float("-inf")
+
+    def feed(self) -> None:
+        """Progress was made."""
+        now = time.monotonic()
+        if self._period_s is not None and now - self._fed >= self._period_s / 2:
+            self._fed = now
+            notify("WATCHDOG=1")
+
+
+def _watchdog_period_s() -> float | None:
+    """Seconds between two messages, half of what the watchdog allows; None where this process has no watchdog."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 1e6 / 2

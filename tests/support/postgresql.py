@@ -98,9 +98,7 @@ class PrivatePostgresql:
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database, with the password in it."""
-        return (
-            f"postgresql://tester:{_PASSWORD.replace('/', '%2F').replace('+', '%2B')}@127.0.0.1:{self.port}/{database}"
-        )
+        return f"postgresql://tester:{quote(_PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def make_database(self, name: str) -> str:
         """Make an empty database; gives its URL."""

@@ -1,0 +1,121 @@
+"""The program `taskqueue-http`: reads its command line, opens its sockets, runs a front until the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from taskqueue.cli.daemon_options import FAILURE, OK, Command, run
+from taskqueue.config.load import Settings
+from taskqueue.errors import BookMismatch, BookUnavailable, DaemonError
+from taskqueue.foundation.loop import settle_in
+from taskqueue.host import daemon, kernel, service_manager
+from taskqueue.host.reload import reread
+from taskqueue.host.spawn import identity
+from taskqueue.host.title import set_title
+
+NAME = "taskqueue-http"
+
+log = logging.getLogger(__name__)
+
+_MARGIN_S = 5.0
+"""Seconds that the end may take beyond `stop_timeout`; then the service manager kills the process."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script; gives the exit status."""
+    try:
+        import aiohttp  # noqa: F401
+    except ImportError:
+        print(f"{NAME}: aiohttp is not installed; install python-taskqueue-http, or pip install taskqueue[http]",
+              file=sys.stderr)  # fmt: skip
+        return FAILURE
+    return run(NAME, "Take tasks over HTTP, and hand them to workers.", argv, _serve)
+
+
+def _serve(command: Command) -> int:
+    from taskqueue.http.listening import close_sockets, open_sockets
+
+    settings = command.settings
+    sockets = open_sockets(settings.http.listen)
+    try:
+        with daemon.daemonized(command.options, settings.logging, become=identity(None)):
+            kernel.hide_memory()  # it holds the passwords of broker and book
+            set_title("http")
+            asyncio.run(_life(command, sockets))
+    finally:
+        close_sockets(sockets)
+    return OK
+
+
+async def _life(command: Command, sockets: list) -> None:  # type: ignore[type-arg]
+    from taskqueue.http.front import Front
+    from taskqueue.http.listening import names_of
+
+    settings = command.settings
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    now = asyncio.Event()
+    front = Front(settings.http, settings.amqp, sockets)
+    watchdog = service_manager.Watchdog()
+    try:
+        await front.start(on_beat=watchdog.feed)
+    except (BookUnavailable, BookMismatch) as error:
+        raise DaemonError(f"{error}{_hint(settings)}") from None
+
+    def stop() -> None:
+        (now if stopping.is_set() else stopping).set()
+
+    def reload() -> None:
+        async def reloading() -> None:
+            nonlocal settings
+            service_manager.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            if (fresh := reread(command.load)) is not None:
+                settings = fresh
+                await front.reload(fresh.http)
+                log.info("reloaded: queues=%d", len(fresh.http.queues))
+            service_manager.notify("READY=1")
+
+        reloads.append(asyncio.ensure_future(reloading()))
+
+    reloads: list[asyncio.Future[None]] = []
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    service_manager.notify("READY=1")
+    log.info("front started: listen=%s book=%s", ",".join(names_of(sockets)), front.book.shown)
+    settle_in()
+    while not stopping.is_set():
+        try:
+            async with asyncio.timeout(1.0):
+                await stopping.wait()
+        except TimeoutError:
+            if (ended := front.watch()) is not None:
+                log.critical("a part of the front has ended, which none may: %s", ended.get_name(),
+                             exc_info=ended.exception())  # fmt: skip
+                os._exit(FAILURE)
+    patience_s = settings.workerpool.stop_timeout_s
+    service_manager.stopping(patience_s + _MARGIN_S)
+    end = asyncio.ensure_future(front.stop(patience_s))
+    at_once = asyncio.ensure_future(now.wait())
+    await asyncio.wait({end, at_once}, timeout=patience_s + _MARGIN_S, return_when=asyncio.FIRST_COMPLETED)
+    if end.done():
+        end.result()
+    at_once.cancel()
+    log.info("front stopped")
+
+
+def _hint(settings: Settings) -> str:
+    if settings.http.book.startswith("sqlite:"):
+        return "; name another file with `book:` in [http], or start it as the user taskqueue"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""What a front does for a request, whoever asks and in whatever format: takes tasks, shows and changes them.
+
+The adapters turn a request into calls of a `Desk`, and its answers into documents. This module must never know HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taskqueue.config.http_settings import HttpSettings, QueueSettings
+from taskqueue.http.book.book import Book
+from taskqueue.http.book.changing import Changed
+from taskqueue.http.book.enqueueing import Key, Receipt, Taken, Wanted
+from taskqueue.http.book.looking import Page, Query
+from taskqueue.http.book.queue_rows import QUEUE_LIMIT, Counts, Queue
+from taskqueue.http.book.rows import WEBHOOK
+from taskqueue.http.delivery.broker import Broker
+from taskqueue.http.delivery.handing_out import HandingOut
+from taskqueue.http.queue_cache import QueueCache
+from taskqueue.http.task import Task
+from taskqueue.http.task_spec import Api, RetryOverride, TaskSpec
+from taskqueue.http.waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a front is."""
+
+    book: str | None
+    """Why the book is away; None while it can be used."""
+    broker: str | None
+    """Why the broker is away; None while it can be used."""
+
+
+class Desk:
+    """Every method of the book's kind raises `BookUnavailable` or `CommitInDoubt`."""
+
+    def __init__(
+        self,
+        book: Book,
+        broker: Broker,
+        queues: QueueCache,
+        handing_out: HandingOut,
+        waiters: Waiters,
+        settings: HttpSettings,
+    ) -> None:
+        self._book, self._broker, self._queues = book, broker, queues
+        self._handing_out, self._waiters = handing_out, waiters
+        self._settings = settings
+
+    def configure(self, settings: HttpSettings) -> None:
+        """The config was loaded anew."""
+        self._settings = settings
+
+    def now_ms(self) -> int:
+        """The book's time, Unix time in milliseconds."""
+        return self._book.now_ms()
+
+    # -- tasks
+
+    async def take(self, spec: TaskSpec, key: tuple[str, str, str] | None = None) -> Receipt:
+        """Take a task; committed when this returns. `key` is (scope, key, fingerprint) of an Idempotency-Key."""
+        worker_type = WEBHOOK if spec.worker_type is None else spec.worker_type
+        if not self._queues.is_lane(spec.queue, worker_type):
+            await self._book.add_lane(spec.queue, worker_type)
+            self._queues.add_lane(spec.queue, worker_type)
+        settings = self._settings
+        kept = None if key is None else Key(*key, ttl_ms=int(settings.idempotency_ttl_s * 1000))
+        receipt = await self._book.enqueue(Wanted(spec, int(settings.name_ttl_s * 1000), kept))
+        if receipt.taken is Taken.NEW:
+            self._handing_out.poke(spec.queue, worker_type, receipt.due_ms)
+        return receipt
+
+    async def get(self, task_id: str, wait_s: float | None = None) -> Task | None:
+        """A task, at once or when it has ended, after `wait_s` seconds at the latest."""
+        if wait_s is None:
+            return await self._book.get(task_id)
+        return await self._waiters.wait(task_id, wait_s)
+
+    async def search(self, query: Query) -> Page:
+        """A page of tasks."""
+        return await self._book.search(query)
+
+    async def cancel(self, task_id: str) -> Changed:
+        """Cancel a task."""
+        changed = await self._book.cancel(task_id)
+        if changed.done:
+            self._waiters.ended(task_id)
+        return changed
+
+    async def run_now(self, task_id: str) -> Changed:
+        """Let a task be due now."""
+        return self._poked(await self._book.run_now(task_id))
+
+    async def retry(self, task_id: str) -> Changed:
+        """Begin a task anew that has ended."""
+        return self._poked(await self._book.retry(task_id))
+
+    def again(self, task: Task) -> TaskSpec:
+        """What makes another task like `task`: without its name, due at once."""
+        retry = RetryOverride(**task.retry) if task.retry else None
+        return TaskSpec(
+            task.queue, task.url, task.worker_type, task.method, task.headers, task.body or b"",
+            timeout_s=task.timeout_s, retry=retry, tags=task.tags, callback_url=task.callback_url, api=Api.NATIVE,
+        )  # fmt: skip
+
+    def _poked(self, changed: Changed) -> Changed:
+        if changed.done and changed.task is not None:
+            task = changed.task
+            self._handing_out.poke(task.queue, task.worker_type or WEBHOOK, self.now_ms())
+        return changed
+
+    # -- queues
+
+    def queue(self, name: str) -> Queue | None:
+        """A queue; None where there is none of that name."""
+        return self._queues.queue(name)
+
+    def queues(self) -> Sequence[Queue]:
+        """All queues, by name."""
+        return self._queues.all()
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many queues as there may be."""
+        return len(self._queues.all()) >= QUEUE_LIMIT
+
+    async def make_queue(self, settings: QueueSettings) -> bool:
+        """Make a queue; False where there is one of that name, or too many."""
+        made = await self._book.make_queue(settings)
+        await self._reread()
+        return made
+
+    async def change_queue(self, settings: QueueSettings) -> bool:
+        """Give a queue of the API other rules; False where it is none of the API."""
+        changed = await self._book.change_queue(settings)
+        await self._reread()
+        self._handing_out.freed(settings.name)
+        return changed
+
+    async def pause(self, name: str, *, paused: bool) -> bool:
+        """Pause or resume a queue; False where there is none."""
+        done = await self._book.pause(name, paused=paused)
+        await self._reread()
+        if not paused:
+            self._handing_out.freed(name)
+            self._handing_out.poke_all(await self._book.next_due())
+        return done
+
+    async def purge(self, name: str) -> int:
+        """Remove what waits in a queue; gives how many tasks went."""
+        return await self._book.purge(name)
+
+    async def delete_queue(self, name: str) -> int:
+        """Delete a queue of the API, with its tasks; gives how many went."""
+        gone = await self._book.delete_queue(name)
+        await self._reread()
+        return gone
+
+    async def counts(self, name: str) -> Counts:
+        """How many tasks of a queue are in which state."""
+        return await self._book.counts(name)
+
+    async def _reread(self) -> None:
+        self._queues.take(await self._book.lanes())
+
+    # -- how it is
+
+    def health(self) -> Health:
+        """How book and broker are."""
+        trouble = None if self._broker.ready else self._broker.connection.trouble or "connecting"
+        return Health(self._book.trouble, trouble)
