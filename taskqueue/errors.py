@@ -30,6 +30,14 @@ class ConfigError(TaskqueueError):
         super().__init__("\n".join(self.faults))
 
 
+class TargetRefused(TaskqueueError):
+    """A URL, a header or an address may not be a target of a request. The front answers 422; the webhook worker ends
+    the task.
+
+    The message is one clear line, and quotes nothing of a header's value.
+    """
+
+
 class DaemonError(TaskqueueError):
     """A daemon cannot start: it runs already, or its pid file cannot be written. The command prints the message and
     exits with status 1."""
@@ -123,3 +131,15 @@ class Collision(TaskqueueError):
 class BookMismatch(TaskqueueError):
     """The tables of the book are of a version that this front cannot serve. The command prints the message and exits
     with status 1."""
+
+
+class FrontUnavailable(TaskqueueError):
+    """A front cannot be reached, or did not answer. A command exits with status 3."""
+
+
+class FrontRefused(TaskqueueError):
+    """A front has refused a request, for the reason that the message gives. `status` is HTTP's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status

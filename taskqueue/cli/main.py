@@ -20,7 +20,14 @@ from taskqueue.cli.arguments.common_options import config_option, json_option
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.show import NAME
 from taskqueue.cli.terminal.text import safe
-from taskqueue.errors import BrokerRefused, BrokerUnavailable, ConfigError, ResultTimeout, TaskqueueError
+from taskqueue.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    ConfigError,
+    FrontUnavailable,
+    ResultTimeout,
+    TaskqueueError,
+)
 
 COMMANDS = {
     "submit": "submit",
@@ -35,6 +42,9 @@ COMMANDS = {
     "check-plugin": "check_plugin",
     "dev": "dev",
     "config": "config",
+    "tasks": "tasks",
+    "queues": "queues",
+    "http": "http",
 }
 """Subcommands in the order in which help shows them, and the module of `taskqueue.cli.commands` that has each."""
 
@@ -43,6 +53,7 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
     (BrokerUnavailable, 3),
     (BrokerRefused, 3),
+    (FrontUnavailable, 3),
     (ResultTimeout, 4),
     (TaskqueueError, 1),
     (OSError, 1),

@@ -16,11 +16,15 @@ from taskqueue.cli.terminal.show import Show
 from taskqueue.cli.terminal.text import safe
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
+from taskqueue.config.http_settings import HttpSettings
 from taskqueue.operations.broker import Broker
+from taskqueue.operations.front import Front
 from taskqueue.operations.management import Management
 from taskqueue.protocol import queues
 from taskqueue.status import document
 
+FRONT_VARIABLE, TOKEN_VARIABLE = "TASKQUEUE_HTTP_URL", "TASKQUEUE_HTTP_TOKEN"
+"""Where the front is, and the token that it asks for; a token on the command line would be in `ps`."""
 _CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
 """Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
 
@@ -75,6 +79,11 @@ class Operator:
         """The management API of the broker that `broker` is connected to; it may be absent."""
         return Management(amqp or self.settings.amqp, broker.server.host, broker.server.cluster_name)
 
+    def front(self, url: str | None = None, *, wait_s: float = 30.0) -> Front:
+        """The front at `url`, by default TASKQUEUE_HTTP_URL's or this host's own, with the token of the environment."""
+        chosen = url or os.environ.get(FRONT_VARIABLE) or _own_front(self.settings.http)
+        return Front(chosen, os.environ.get(TOKEN_VARIABLE), wait_s=wait_s)
+
     def pool(self, socket: Path | None = None) -> document.Pool:
         """The status document of this host's workerpool; raises `PoolUnavailable`."""
         return document.read(socket or document.SOCKET)
@@ -84,6 +93,19 @@ class Operator:
         self.interrupts.at_once = True
         click.confirm(safe(question), abort=True, err=True)
         self.interrupts.at_once = False
+
+
+def _own_front(http: HttpSettings) -> str:
+    """The address of this host's front: a unix socket where there is one, for it needs no token."""
+    first = sorted(http.listen, key=lambda listen: not listen.startswith("unix:"))[0]
+    if first.startswith("unix:"):
+        return first
+    host, _, port = first.rpartition(":")
+    if host in {"", "0.0.0.0", "*"}:
+        host = "127.0.0.1"
+    elif host in {"::", "[::]"}:
+        host = "[::1]"
+    return f"{'https' if http.tls_cert else 'http'}://{host}:{port}{http.base_path}"
 
 
 def _environ() -> dict[str, str]:

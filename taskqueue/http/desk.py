@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
+from taskqueue.errors import BookUnavailable, CommitInDoubt
+from taskqueue.http.api.target_rules import reading_rules
+from taskqueue.http.api.task_fields import QUEUE_NAME
 from taskqueue.http.book.book import Book
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.enqueueing import Key, Receipt, Taken, Wanted
@@ -17,7 +20,9 @@ from taskqueue.http.book.queue_rows import QUEUE_LIMIT, Counts, Queue
 from taskqueue.http.book.rows import WEBHOOK
 from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
+from taskqueue.http.literal_targets import literal_judge
 from taskqueue.http.queue_cache import QueueCache
+from taskqueue.http.states import TaskState
 from taskqueue.http.task import Task
 from taskqueue.http.task_spec import Api, RetryOverride, TaskSpec
 from taskqueue.http.waiters import Waiters
@@ -47,17 +52,31 @@ class Desk:
     ) -> None:
         self._book, self._broker, self._queues = book, broker, queues
         self._handing_out, self._waiters = handing_out, waiters
-        self._settings = settings
+        self.configure(settings)
 
     def configure(self, settings: HttpSettings) -> None:
         """The config was loaded anew."""
         self._settings = settings
+        self.reading = reading_rules(settings, literal_judge(settings))
 
     def now_ms(self) -> int:
         """The book's time, Unix time in milliseconds."""
         return self._book.now_ms()
 
     # -- tasks
+
+    def new_task(self, receipt: Receipt, spec: TaskSpec) -> Task:
+        """The task that was just taken, as the book would show it."""
+        now_ms = receipt.created_ms
+        expires_ms = spec.expires_at_ms
+        if expires_ms is None and spec.expires_in_ms is not None:
+            expires_ms = now_ms + spec.expires_in_ms
+        state = TaskState.SCHEDULED if receipt.due_ms > now_ms else TaskState.READY
+        return Task(
+            receipt.task_id, spec.queue, spec.name, state, None, spec.url, spec.worker_type, spec.method, spec.headers,
+            now_ms, receipt.due_ms, expires_ms, 0, 0, receipt.due_ms, None, None, spec.tags, timeout_s=spec.timeout_s,
+            callback_url=spec.callback_url,
+        )  # fmt: skip
 
     async def take(self, spec: TaskSpec, key: tuple[str, str, str] | None = None) -> Receipt:
         """Take a task; committed when this returns. `key` is (scope, key, fingerprint) of an Idempotency-Key."""
@@ -117,6 +136,14 @@ class Desk:
         """A queue; None where there is none of that name."""
         return self._queues.queue(name)
 
+    async def queue_or_new(self, name: str) -> QueueSettings | None:
+        """The rules of a queue. One that does not exist is made, where strangers cannot reach this front; else None."""
+        known = self._queues.settings(name)
+        if known is None and not self._settings.exposed and QUEUE_NAME.fullmatch(name) and not self.full:
+            await self.make_queue(QueueSettings(name))
+            known = self._queues.settings(name)
+        return known
+
     def queues(self) -> Sequence[Queue]:
         """All queues, by name."""
         return self._queues.all()
@@ -167,7 +194,11 @@ class Desk:
 
     # -- how it is
 
-    def health(self) -> Health:
-        """How book and broker are."""
+    async def health(self) -> Health:
+        """How book and broker are, asked just now."""
+        try:
+            await self._book.lanes()
+        except (BookUnavailable, CommitInDoubt) as error:
+            return Health(str(error), None if self._broker.ready else self._broker.connection.trouble)
         trouble = None if self._broker.ready else self._broker.connection.trouble or "connecting"
         return Health(self._book.trouble, trouble)

@@ -21,10 +21,12 @@ from taskqueue import __version__
 from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import BookUnavailable, CommitInDoubt
+from taskqueue.http.access import Access
 from taskqueue.http.api_server import ApiServer
 from taskqueue.http.book.book import Book, open_book
 from taskqueue.http.book.events import Settled
 from taskqueue.http.book.queue_rows import settings_json
+from taskqueue.http.book.tokens import Token
 from taskqueue.http.book.watching import Beat
 from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
@@ -61,6 +63,8 @@ class Front:
         """Serve from here on. Raises `BookUnavailable` and `BookMismatch` where the book cannot be opened."""
         settings = self.settings
         self.book = book = await open_book(settings, self._queues.settings)
+        self._access = Access(settings, await book.tokens())
+        self._access.require_tokens()
         await book.take_config(settings.queues, config_hash(settings))
         self._queues.take(await book.lanes())
         self._waiters = Waiters(book)
@@ -75,10 +79,11 @@ class Front:
         beat = Beat(
             self._id, socket.gethostname(), int(time.time() * 1000), __version__, config_hash(settings), book.one_front
         )
-        self._upkeep = Upkeep(book, self._queues, self._handing_out, beat, on_beat)
+        self._on_beat = on_beat
+        self._upkeep = Upkeep(book, self._queues, self._handing_out, beat, self._beaten)
         await self._upkeep.once()
         desk = Desk(book, self.broker, self._queues, self._handing_out, self._waiters, settings)
-        self.server = ApiServer(desk, settings)
+        self.server = ApiServer(desk, self._access, settings)
         await self.server.start(self._sockets)
         self.broker.start()
         self._tasks = [
@@ -118,6 +123,10 @@ class Front:
             await asyncio.sleep(0.02)
         await self.broker.close()
         await self.book.close()
+
+    def _beaten(self, tokens: dict[str, Token]) -> None:
+        self._access.take(tokens)
+        self._on_beat()
 
     def _settled(self, settled: Settled) -> None:
         if settled.state in ENDED:

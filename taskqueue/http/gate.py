@@ -30,7 +30,9 @@ def refuse_strangers(headers: Mapping[str, str], *, unix: bool) -> None:
     host = headers.get("Host", "")
     origin = headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != host:
-        raise Problem("forbidden-origin", f"A web page of {origin:.100} sent this request, and this front has no tokens.")
+        raise Problem(
+            "forbidden-origin", f"A web page of {origin:.100} sent this request, and this front has no tokens."
+        )
     if not unix and _name_of(host) not in _LOOPBACK_NAMES and not _name_of(host).startswith("127."):
         raise Problem(
             "forbidden-origin",

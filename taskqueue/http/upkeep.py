@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from taskqueue.errors import BookUnavailable, Collision, CommitInDoubt
 from taskqueue.http.book.book import Book
+from taskqueue.http.book.tokens import Token
 from taskqueue.http.book.watching import Beat
 from taskqueue.http.delivery.handing_out import HandingOut
 from taskqueue.http.queue_cache import QueueCache
@@ -26,7 +27,8 @@ _PRUNE_STEPS = 20
 
 
 class Upkeep:
-    """`on_beat()` is called after each beat that the book took: the watchdog is fed by that."""
+    """`on_beat(tokens)` is called after each beat that the book took, with the tokens that it has: the watchdog is fed
+    by that."""
 
     def __init__(
         self,
@@ -34,7 +36,7 @@ class Upkeep:
         queues: QueueCache,
         handing_out: HandingOut,
         beat: Beat,
-        on_beat: Callable[[], None] = lambda: None,
+        on_beat: Callable[[dict[str, Token]], None],
     ) -> None:
         self._book, self._queues, self._handing_out = book, queues, handing_out
         self._beat = beat
@@ -52,7 +54,6 @@ class Upkeep:
                 await self.once()
             except (BookUnavailable, CommitInDoubt, Collision) as error:
                 log.debug("upkeep: %s", error)
-            self._on_beat()
             await asyncio.sleep(_BEAT_S)
 
     async def once(self) -> None:
@@ -61,6 +62,7 @@ class Upkeep:
         for queue, worker_type in [*await self._book.beat(self._beat), *await self._book.look()]:
             self._handing_out.poke(queue, worker_type, self._book.now_ms())
         self._queues.take(await self._book.lanes())
+        self._on_beat(await self._book.tokens())
         self._handing_out.poke_all(await self._book.next_due())
         if self._count % _CLOCK_EVERY == 1:
             await self._book.measure_clock()

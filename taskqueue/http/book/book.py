@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
-from taskqueue.http.book import changing, claiming, enqueueing, looking, pruning, queue_rows, schema, watching
+from taskqueue.http.book import changing, claiming, enqueueing, looking, pruning, queue_rows, schema, tokens, watching
 from taskqueue.http.book.bookkeeper import Bookkeeper
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.claiming import Claimed, HandOut, Wish
@@ -25,6 +25,7 @@ from taskqueue.http.book.looking import Page, Query
 from taskqueue.http.book.pruning import Keeping
 from taskqueue.http.book.queue_rows import Counts, Lanes
 from taskqueue.http.book.settling import Rules, Settling
+from taskqueue.http.book.tokens import Token
 from taskqueue.http.book.watching import Beat
 from taskqueue.http.task import Task
 
@@ -160,6 +161,10 @@ class Book:
             total += count
             await asyncio.sleep(0)
         return total
+
+    async def tokens(self) -> dict[str, Token]:
+        """All tokens of clients, by their digest."""
+        return await self._reader.single(tokens.load)
 
     # -- upkeep
 

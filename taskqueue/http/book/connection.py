@@ -81,12 +81,13 @@ class Connection(ABC):
         return rows[0] if rows else None
 
 
-def connect(book: str, *, read_only: bool = False) -> Connection:
-    """Open `book`, `sqlite:/path` or a `postgresql://` URL. Raises `BookUnavailable`, with a line for people."""
+def connect(book: str, *, read_only: bool = False, visitor: bool = False) -> Connection:
+    """Open `book`, `sqlite:/path` or a `postgresql://` URL; `visitor` for a command beside a front. Raises
+    `BookUnavailable`, with a line for people."""
     if book.startswith("sqlite:"):
         from taskqueue.http.book.sqlite import SqliteConnection
 
-        return SqliteConnection(book.removeprefix("sqlite:"), read_only=read_only)
+        return SqliteConnection(book.removeprefix("sqlite:"), read_only=read_only, visitor=visitor)
     try:
         from taskqueue.http.book.postgresql import PostgresqlConnection
     except ImportError as error:

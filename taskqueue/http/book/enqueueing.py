@@ -67,6 +67,8 @@ class Receipt:
     """Of the new task, or of the one that was there."""
     due_ms: int = 0
     """When a new one is due."""
+    created_ms: int = 0
+    """When a new one was taken."""
 
 
 _INSERT = (
@@ -99,7 +101,7 @@ def enqueue(transaction: Transaction, wanted: Sequence[Wanted]) -> list[Receipt]
             (task_id, spec.queue, worker_type, state.value, due_ms, now_ms, due_ms, expires_ms, spec.url,
              origin_of(spec.url), spec.name, spec_json(spec), spec.body)
         )  # fmt: skip
-        receipts.append(Receipt(Taken.NEW, task_id, due_ms))
+        receipts.append(Receipt(Taken.NEW, task_id, due_ms, now_ms))
     connection.many(_INSERT, rows)
     return receipts
 

@@ -116,7 +116,7 @@ def upgrade(connection: Connection, version: int) -> None:
 def _state(connection: Connection) -> tuple[int, str]:
     if not connection.has_table("meta"):
         return 0, ""
-    values: dict[str, str] = dict(connection.all("SELECT key, value FROM meta"))  
+    values: dict[str, str] = dict(connection.all("SELECT key, value FROM meta"))
     return int(values["version"]), values["book"]
 
 

@@ -23,9 +23,10 @@ _STATEMENTS = 256
 
 
 class SqliteConnection(Connection):
-    """The file at `path`, made where there is none, mode 0600."""
+    """The file at `path`, made where there is none, mode 0600. A `visitor` writes beside a front, and never
+    checkpoints."""
 
-    def __init__(self, path: str, *, read_only: bool = False) -> None:
+    def __init__(self, path: str, *, read_only: bool = False, visitor: bool = False) -> None:
         super().__init__(f"sqlite:{path}")
         self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
         with self._named():
@@ -40,6 +41,8 @@ class SqliteConnection(Connection):
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute("PRAGMA journal_size_limit = 67108864")
+                if visitor:
+                    self._db.execute("PRAGMA wal_autocheckpoint = 0")
             else:
                 self._db.execute("PRAGMA query_only = ON")
             self._db.execute("PRAGMA cache_size = -16384")
