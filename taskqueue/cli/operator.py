@@ -14,9 +14,9 @@ from taskqueue import plugins
 from taskqueue.cli.terminal.interrupts import Interrupts
 from taskqueue.cli.terminal.show import Show
 from taskqueue.cli.terminal.text import safe
+from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
-from taskqueue.config.http_settings import HttpSettings
 from taskqueue.operations.broker import Broker
 from taskqueue.operations.front import Front
 from taskqueue.operations.management import Management

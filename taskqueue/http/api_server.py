@@ -47,7 +47,7 @@ class ApiServer:
     def __init__(self, desk: Desk, access: Access, settings: HttpSettings) -> None:
         self._desk, self._access, self._settings = desk, access, settings
         self._server = web.Server(
-            self._handle,  # type: ignore[arg-type]
+            self._handle,
             keepalive_timeout=_KEEP_ALIVE_S,
             access_log=None,
             max_line_size=8 * 1024,

@@ -2,7 +2,8 @@
 
 A front that only this host can reach (loopback, a unix socket) needs no tokens. Then it must not be used by others
 through this host: not by a proxy, which would bring strangers, and not by a web page in somebody's browser, which can
-send requests to 127.0.0.1 as well. So it refuses what a proxy or a web page adds, and a `Host` that is no loopback name.
+send requests to 127.0.0.1 as well. So it refuses what a proxy or a web page adds, and a `Host` that is no loopback
+name.
 """
 
 from __future__ import annotations

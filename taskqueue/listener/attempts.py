@@ -19,6 +19,7 @@ from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.protocol.dead_letters import DeadReason
+from taskqueue.protocol.handouts import CRASHED
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Attempts:
         run.crashes += 1
         if run.crashes >= self._settings.max_crashes:
             self._fail(run, DeadReason.CRASHED, "WorkerCrashed", detail, detail, 0.0)
+        elif run.handout is not None:
+            self._settler.give_back(run, CRASHED)
         else:
             run.attempt += 1
             self._runs.wait_first([run])

@@ -2,7 +2,7 @@
 
 1. Worker 4711 had read run 7 and dies of SIGSEGV: run 7 is the only suspect, and its attempt has crashed.
 2. Worker 4712 ran coroutines 8 and 9 side by side and dies: either may be guilty. Each is run again, alone, and none is
-   counted as a crash.
+   counted as a crash. Hand-outs are all counted, and go back to their front, which sends them again at its own pace.
 3. Worker 4713 was killed for `time_limit`: of its runs, those that took longer have timed out, the others wait again.
 4. Worker 4714 was killed since the listener stops: its runs wait again, and nobody is blamed.
 5. Worker 4715 dies before it was ready: no run is to blame, and the pool learns of it.
@@ -69,11 +69,16 @@ class Deaths:
                 "worker died: group=%s pid=%d %s tasks=%s",
                 self._settings.name, death.pid, how, ",".join(run.message_id for run in death.suspects) or "none",
             )  # fmt: skip
+        detail = f"the worker died: {how}"
         if len(death.suspects) == 1:
-            self._attempts.crashed(death.suspects[0], f"the worker died: {how}")
+            self._attempts.crashed(death.suspects[0], detail)
         else:
-            for run in death.suspects:
+            ordinary = [run for run in death.suspects if run.handout is None]
+            for run in ordinary:
                 run.alone = True
-            self._runs.wait_first(death.suspects)
+            self._runs.wait_first(ordinary)
+            for run in death.suspects:
+                if run.handout is not None:
+                    self._attempts.crashed(run, detail)
         if not death.ready and death.exit_code not in {0, FAILED}:
             self._peers.to_pool(orders.Failed(f"worker died before it was ready: {how}", self._workers.ready))

@@ -25,10 +25,12 @@ from taskqueue.link import orders
 from taskqueue.link.assignment import Report
 from taskqueue.listener.attempts import Attempts
 from taskqueue.listener.deaths import TIME_LIMIT, Deaths
+from taskqueue.listener.handouts import Handouts
 from taskqueue.listener.hoarding import Hoarding
 from taskqueue.listener.leases import Leases
 from taskqueue.listener.peers import Peers
 from taskqueue.listener.prefetch import Prefetch
+from taskqueue.listener.reports import Reports
 from taskqueue.listener.run import Run, begin
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
@@ -68,7 +70,9 @@ class Deliveries:
         queue = queues.worker(settings.worker_type, amqp)
         self._consumer = Consumer(connection, declarer, queue, 1, self.arrived, self.lost)
         self._prefetch = Prefetch(loop, settings, self._consumer, runs, self.workers)
-        self._settler = Settler(settings, amqp, results_ttl_s, declarer, publisher, runs, self._prefetch.apply)
+        reports = Reports(settings, runs, self.workers)
+        self._settler = Settler(settings, amqp, results_ttl_s, declarer, publisher, runs, reports, self._prefetch.apply)
+        self._handouts = Handouts(loop, publisher, runs, reports, self._settler)
         self._attempts = Attempts(settings, self._settler, runs)
         self._deaths = Deaths(settings, runs, self._attempts, self.workers, peers)
         self._limit = TimeLimit(loop, settings.time_limit_s, self.workers, self._kill_overdue)
@@ -97,6 +101,8 @@ class Deliveries:
             self._prefetch.apply()
             return
         runs.in_hand[run.number] = run
+        if run.handout is not None and self._handouts.refuses(run):
+            return
         if delivery.fault:
             self._attempts.faulty(run)
         elif self._draining:
@@ -123,8 +129,13 @@ class Deliveries:
         waiting = self.runs.waiting
         if not waiting:
             waiting.extend(self._scheduler.rebalance())
-        while waiting and self._scheduler.assign(waiting[0]):
-            waiting.popleft()
+        while waiting:
+            if waiting[0].handout is not None and self._handouts.is_late(waiting[0]):
+                self._handouts.return_late(waiting.popleft())
+            elif self._scheduler.assign(waiting[0]):
+                waiting.popleft()
+            else:
+                break
         self._limit.watch()
         if self.runs.in_hand:
             self._hoarding.watch()

@@ -19,7 +19,8 @@ from typing import NamedTuple
 from taskqueue.amqp import Delivery
 from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.listener.states import RUN_MOVES, RunState
-from taskqueue.protocol.properties import Properties, attempts, new_id
+from taskqueue.protocol.handouts import Handout, handout_of, kept
+from taskqueue.protocol.properties import Properties, attempts, handed_back, new_id
 from taskqueue.protocol.queues import Queue
 
 _numbers = count(1)
@@ -49,6 +50,8 @@ class Run:
     """The attempt that is under way, or comes next, from 1."""
     crashes: int
     """How many of the attempts before it ended with the death of the worker."""
+    handout: Handout | None = None
+    """Where it carries an attempt of a task of the HTTP half: what its front says of it."""
     number: int = field(default_factory=lambda: next(_numbers))
     """Names the run between listener and worker: `Assignment.tag` and `Report.tag`."""
     delivered: float = field(default_factory=time.monotonic)
@@ -75,8 +78,15 @@ class Run:
 
     @property
     def failures(self) -> int:
-        """Attempts before this one that ended with an exception or a time limit: `max_retries` counts these."""
-        return self.attempt - 1 - self.crashes
+        """Attempts before this one that ended with an exception or a time limit: `max_retries` counts these. A hand-out
+        that crashed is given back, so that its crashes are none of the attempts here."""
+        return self.attempt - 1 - (self.crashes if self.handout is None else 0)
+
+    def copy(self, attempt: int) -> Properties:
+        """The properties of a copy that goes on, with `attempt` attempts begun."""
+        if self.handout is not None:
+            return kept(self.properties, attempt, self.crashes)
+        return handed_back(self.properties, attempt, self.crashes)
 
 
 def begin(delivery: Delivery) -> Run:
@@ -85,4 +95,6 @@ def begin(delivery: Delivery) -> Run:
     if properties.message_id is None:
         properties = properties._replace(message_id=new_id())
     begun, crashes = attempts(properties)
+    if properties.headers and (handout := handout_of(properties)) is not None:
+        return Run(delivery, properties, begun + 1, handout.crashes, handout)
     return Run(delivery, properties, begun + 1, min(crashes, begun))

@@ -131,7 +131,7 @@ class Runs:
         known = kept.run
         begun = {attempts(known.delivery.properties), (known.attempt - 1, known.crashes)}
         if not (
-            _comes_again(run.delivery)
+            comes_again(run.delivery)
             and attempts(run.delivery.properties) in begun
             and run.delivery.body == known.delivery.body
         ):
@@ -142,7 +142,7 @@ class Runs:
         return known
 
 
-def _comes_again(delivery: Delivery) -> bool:
+def comes_again(delivery: Delivery) -> bool:
     """Whether the broker had delivered it before, or held it in a lease queue, whose copies are first deliveries."""
     ways = (delivery.source.queue.name, header(delivery.properties, "x-first-death-queue"))
     return delivery.redelivered or any(str(way).startswith(queues.LEASE_PREFIX) for way in ways)

@@ -100,6 +100,8 @@ class Scheduler:
             return next((worker for worker in self.free.values() if not worker.given), None)
         if self.free:
             return next(iter(self.free.values()))
+        if run.handout is not None:
+            return None  # it may become late behind another one: it waits where that is seen
         fewest = self._concurrency + self._ahead_limit()
         if fewest == self._concurrency:
             return None

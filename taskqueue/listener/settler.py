@@ -22,12 +22,14 @@ from taskqueue.amqp import Declarer, Published, Publisher
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.link.assignment import RESULT_LIMIT
+from taskqueue.listener.reports import Reports
 from taskqueue.listener.run import Publish, Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
 from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
 from taskqueue.protocol.delays import next_step
+from taskqueue.protocol.handouts import HANDED_BACK
 from taskqueue.protocol.properties import handed_back
 from taskqueue.protocol.results import Outcome, error_body, result
 
@@ -45,6 +47,7 @@ class Settler:
         declarer: Declarer,
         publisher: Publisher,
         runs: Runs,
+        reports: Reports,
         on_lease_settled: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -52,6 +55,7 @@ class Settler:
         self._declarer = declarer
         self._publisher = publisher
         self._runs = runs
+        self._reports = reports
         self._on_lease_settled = on_lease_settled
         self._queue = queues.worker(settings.worker_type, amqp)
         self._host = socket.gethostname()
@@ -60,25 +64,35 @@ class Settler:
 
     def success(self, run: Run, content_type: str, body: bytes, runtime_ms: float) -> None:
         """Publish the result of `run`, which took `runtime_ms` milliseconds."""
-        self._publish(run, self._result(run, Outcome("success", body, content_type, run.attempt, runtime_ms)))
+        outcome = Outcome("success", body, content_type, run.attempt, runtime_ms)
+        self._publish(run, self._result(run, outcome) if run.handout is None else [self._reports.done(run, outcome)])
 
     def retry(self, run: Run, wait_s: float | None) -> None:
         """Publish a copy that is run again in `wait_s` seconds, or after `retry_delay` where that is None."""
         settings = self._settings
         if wait_s is None:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
-        onward = handed_back(run.properties, run.attempt, run.crashes)
+        onward = run.copy(run.attempt)
         wait_ms = round(wait_s * 1000)
-        queue, delayed = next_step(onward, self._queue, wait_ms, round(time.time() * 1000) + wait_ms)
-        self._publish(run, [Publish(queue, delayed, run.delivery.body)])
+        again_ms = round(time.time() * 1000) + wait_ms
+        queue, delayed = next_step(onward, self._queue, wait_ms, again_ms)
+        told = [] if run.handout is None else [self._reports.retrying(run, again_ms)]
+        self._publish(run, [Publish(queue, delayed, run.delivery.body), *told])
 
     def hand_back(self, run: Run) -> None:
         """Publish a copy for any host that is free, as if `run` had never been delivered.
 
-        A copy, since a requeue would count towards the delivery limit.
+        A copy, since a requeue would count towards the delivery limit. A hand-out goes back to its front.
         """
+        if run.handout is not None:
+            self.give_back(run, HANDED_BACK)
+            return
         onward = handed_back(run.properties, run.attempt - 1, run.crashes)
         self._publish(run, [Publish(self._queue, onward, run.delivery.body)])
+
+    def give_back(self, run: Run, why: str) -> None:
+        """Report to the front that the hand-out was not run to its end; `why` is one of `handouts.RETURNS`."""
+        self._publish(run, [self._reports.returned(run, why)])
 
     def fail(self, run: Run, reason: DeadReason, error_type: str, error: str, trace: str, runtime_ms: float) -> None:
         """Publish an error result and a dead letter; `runtime_ms` is in milliseconds."""
@@ -86,6 +100,9 @@ class Settler:
             "workitem failed for good: group=%s task=%s reason=%s attempt=%d error_type=%s",
             self._settings.name, run.message_id, reason.value, run.attempt, error_type,
         )  # fmt: skip
+        if run.handout is not None:
+            self._publish(run, [self._reports.failed(run, reason, error_type, error, trace, runtime_ms)])
+            return
         body = run.delivery.body
         described = error_body(body, run.properties.content_type, error, trace)
         if len(described) > RESULT_LIMIT:  # a workitem near the limit is longer as a JSON string

@@ -73,6 +73,11 @@ class Workers:
         """How many workers can be given work."""
         return sum(worker.ready and not worker.leaving for worker in self)
 
+    @property
+    def slots(self) -> int:
+        """How many workitems the workers can run at once."""
+        return self.ready * self._settings.concurrency
+
     def describe(self) -> list[dict[str, Any]]:
         """Each worker for the status document: its runs, and since when they run (Unix time)."""
         boot = time.time() - time.monotonic()

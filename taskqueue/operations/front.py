@@ -94,8 +94,7 @@ class Front:
         while left is None or left > 0:
             size = 1000 if left is None else min(left, 1000)
             page = self.get(path, {**(query or {}), "limit": size, "cursor": cursor})
-            for entry in page[key]:
-                yield entry
+            yield from page[key]
             if left is not None:
                 left -= len(page[key])
             cursor = page.get("next")

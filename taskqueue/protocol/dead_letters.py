@@ -33,6 +33,7 @@ from taskqueue.protocol.properties import (
     ATTEMPT,
     CRASHES,
     DELAY_TARGET,
+    HANDOUT_HEADERS,
     WORKER_TYPE,
     Properties,
     clean,
@@ -147,7 +148,7 @@ def read_dead_letter(properties: Properties) -> DeadLetter:
 
 def for_replay(properties: Properties) -> Properties:
     """The properties of a dead letter that is replayed: a workitem without attempts, with no header of its death."""
-    dropped = {*DEAD_HEADERS, ATTEMPT, CRASHES}
+    dropped = {*DEAD_HEADERS, ATTEMPT, CRASHES, *HANDOUT_HEADERS}
     headers = {name: value for name, value in clean(properties.headers, own=False).items() if name not in dropped}
     return properties._replace(headers=headers or None, message_id=properties.message_id or new_id())
 

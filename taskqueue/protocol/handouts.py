@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from taskqueue.protocol.properties import ATTEMPT, CRASHES, WORKER_TYPE, Properties, clean, header
 
@@ -194,7 +194,7 @@ def kept(properties: Properties, attempt: int, crashes: int) -> Properties:
     return properties._replace(headers=headers)
 
 
-def _is_count(value: object) -> Any:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
 
 

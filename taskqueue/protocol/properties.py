@@ -42,8 +42,14 @@ a message whose `x-death` looks like a cycle (its dead-lettering documentation, 
 to the queues that `CC` and `BCC` name ("Sender-Selected Distribution")."""
 _BROKER_PREFIXES = ("x-first-death-", "x-last-death-")
 """The broker's headers whose names go on; removed like those above."""
-_OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION})
-"""Headers that only taskqueue may set. A dispatcher removes them, so that no client can forge attempts or a delay."""
+HANDOUT_HEADERS = (
+    "x-handout", "x-handout-until", "x-task-attempt", "x-handout-event", "x-handout-again", "x-returned", "x-reason",
+    "x-slots", "x-slots-free",
+)  # fmt: skip
+"""The headers of hand-outs and of reports of them: see `protocol.handouts`."""
+_OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION, *HANDOUT_HEADERS})
+"""Headers that only taskqueue may set. A dispatcher removes them, so that no client can forge attempts, a delay or a
+hand-out."""
 
 DETAIL_LIMIT = 8192
 """Characters of a reason or traceback in a header. All headers of a message must fit one AMQP frame, 128 KiB by

@@ -114,7 +114,8 @@ def add(
     wait_s: int | None,
     **fields: Any,
 ) -> None:
-    """Add a task to QUEUE: a request to URL, or a workitem for the workers of TYPE. BODY may be - for standard input."""
+    """Add a task to QUEUE: a request to URL, or a workitem for the workers of TYPE. BODY may be - for standard
+    input."""
     document: dict[str, Any] = {key: value for key, value in fields.items() if value}
     document["url" if "://" in target or target.startswith("/") else "worker_type"] = target
     text = sys.stdin.read() if body == "-" else body

@@ -111,9 +111,7 @@ def members(problem: Problem, instance: str | None = None, root: str = "") -> di
     return {**found, **problem.members}
 
 
-def document(
-    problem: Problem, instance: str | None = None, root: str = ""
-) -> tuple[int, dict[str, str], bytes]:
+def document(problem: Problem, instance: str | None = None, root: str = "") -> tuple[int, dict[str, str], bytes]:
     """The answer to a request that met `problem`: the status, the headers and the body."""
     body = json.dumps(members(problem, instance, root), ensure_ascii=True).encode()
     return problem.status, {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}, body + b"\n"

@@ -16,7 +16,20 @@ from taskqueue.http.api.problems import Problem
 from taskqueue.http.api.task_fields import QUEUE_NAME
 
 RESERVED = frozenset(
-    "v1 v2 v2beta3 ui metrics health openapi.json problems static .well-known favicon.ico robots.txt".split()
+    [
+        "v1",
+        "v2",
+        "v2beta3",
+        "ui",
+        "metrics",
+        "health",
+        "openapi.json",
+        "problems",
+        "static",
+        ".well-known",
+        "favicon.ico",
+        "robots.txt",
+    ]
 )
 """First segments that are no queue of Miyamoto's, and so no queue at all."""
 

@@ -45,7 +45,9 @@ def header_faults(pairs: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
             check_headers((pair,))
         except TargetRefused as error:
             found.append((pair[0], _behind_name(str(error))))
-    return found or [(pairs[-1][0], f"is one too many: all headers together have more than {HEADERS_LIMIT // 1024} KiB")]
+    return found or [
+        (pairs[-1][0], f"is one too many: all headers together have more than {HEADERS_LIMIT // 1024} KiB")
+    ]
 
 
 def _behind_name(message: str) -> str:

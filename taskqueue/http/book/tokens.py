@@ -1,4 +1,4 @@
-"""The tokens of clients: made once and shown once; the book has their SHA-256. A token is random enough to need no salt.
+"""The tokens of clients: made once and shown once; the book has their SHA-256. They are random: no salt.
 
 tq_ci_mzxw6ytboi…    NAME is in it, so that a token found in a log can be taken away
 scopes               enqueue, enqueue:QUEUE, read, manage (which has all rights)

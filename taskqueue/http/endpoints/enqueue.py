@@ -1,4 +1,4 @@
-"""The routes that take tasks: native JSON, raw, batch, and Miyamoto's. Each answers only after the book has committed."""
+"""The routes that take tasks: native JSON, raw, batch, and Miyamoto's. Each answers after the book has committed."""
 
 from __future__ import annotations
 

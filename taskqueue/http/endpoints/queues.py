@@ -100,9 +100,7 @@ async def _paused(desk: Desk, question: Question, *, paused: bool) -> Answer:
 async def _shown(desk: Desk, queue: Queue) -> dict[str, Any]:
     counts = await desk.counts(queue.settings.name)
     states = {key: getattr(counts, key) for key in ("ready", "scheduled", "running", "retrying", "dead")}
-    return queue_document(
-        queue.settings, QueueState(queue.source, queue.paused, states, counts.oldest_ready_ms)
-    )
+    return queue_document(queue.settings, QueueState(queue.source, queue.paused, states, counts.oldest_ready_ms))
 
 
 def _known(desk: Desk, question: Question) -> Queue:

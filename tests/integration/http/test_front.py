@@ -107,9 +107,7 @@ def test_an_idempotency_key(book_url: str) -> None:
     async def body(client: Client) -> None:
         key = {"Idempotency-Key": '"k-1"'}
         sent = {"url": "https://example.com/x", "delay": "1h"}
-        replies = await asyncio.gather(
-            *(client.post("/v1/queues/default/tasks", sent, headers=key) for _ in range(20))
-        )
+        replies = await asyncio.gather(*(client.post("/v1/queues/default/tasks", sent, headers=key) for _ in range(20)))
         assert {reply.status for reply in replies} == {201} and len({reply.json["id"] for reply in replies}) == 1
         assert sum("Idempotent-Replayed" in reply.headers for reply in replies) == 19
         raw = await client.post("/v1/queues/default/tasks", sent, headers={"Idempotency-Key": "k-1"})
@@ -219,7 +217,6 @@ def test_without_a_broker_tasks_are_taken(book_url: str) -> None:
 
 def test_what_was_taken_is_there_after_a_restart(book_url: str) -> None:
     ids: list[str] = []
-
 
     async def take(client: Client) -> None:
         for _ in range(3):

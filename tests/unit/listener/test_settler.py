@@ -10,11 +10,18 @@ import pytest
 
 from listening import AMQP, RecordingDeclarer, RecordingPublisher, Source, group
 from taskqueue.amqp import Published
+from taskqueue.listener.reports import Reports
 from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.listener.states import RunState
 from taskqueue.protocol.dead_letters import DeadReason
+
+
+class Slots:
+    """Three workers."""
+
+    slots = 3
 
 
 class Bench:
@@ -28,6 +35,7 @@ class Bench:
         self.leases_settled: list[str] = []
         self.settler = Settler(
             group(**settings), AMQP, 60.0, self.declarer, self.publisher, self.runs,
+            Reports(group(**settings), self.runs, Slots()),
             lambda: self.leases_settled.append(self.run.message_id),
         )  # fmt: skip
         self.run = self.source.run(state=RunState.ASSIGNED, **(run or {}))
