@@ -18,6 +18,9 @@ from pathlib import Path
 _NOT_NEEDED = ("mypy*", "ruff*", "pip", "pip-*", "hypothesis*", "_hypothesis*", "pygments*")
 
 
+_WEBHOOK = "taskqueue.webhook.plugin:Webhook.factory"
+
+
 class Installation:
     """A world-readable copy of the virtual environment that runs the tests."""
 
@@ -29,12 +32,18 @@ class Installation:
                 path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o044))
         self.packages = Path(str(self.prefix) + sysconfig.get_path("purelib").removeprefix(sys.prefix))
         self._move_scripts()
+        self._leave_out_webhook()
 
     def _move_scripts(self) -> None:
         """Console scripts name their interpreter: let them name this one, as pip would have written them here."""
-        for name in ("taskqueue", "taskqueue-dispatcher", "taskqueue-workerpool"):
+        for name in ("taskqueue", "taskqueue-dispatcher", "taskqueue-workerpool", "taskqueue-http"):
             script = self.prefix / "bin" / name
             script.write_text(script.read_text().replace(f"{sys.prefix}/bin/", f"{self.prefix}/bin/"))
+
+    def _leave_out_webhook(self) -> None:
+        """As on a host without python-taskqueue-http: a test that wants the plugin `webhook` installs it."""
+        (listed,) = self.packages.glob("taskqueue-*.dist-info/entry_points.txt")
+        listed.write_text(listed.read_text().replace(f"webhook = {_WEBHOOK} [http]\n", ""))
 
     def site(self, directory: Path) -> Site:
         """A new environment on top of this one."""
@@ -55,6 +64,13 @@ class Site:
         self.python.symlink_to((base.prefix / "bin" / "python").resolve())
         (directory / "bin" / "python3").symlink_to("python")
         (self.packages / "base.pth").write_text(f"{base.packages}\n")
+
+    def install_webhook(self) -> None:
+        """Install our own plugin `webhook`."""
+        directory = self.packages / "webhook_entry-1.0.dist-info"
+        directory.mkdir()
+        (directory / "METADATA").write_text("Metadata-Version: 2.1\nName: webhook-entry\nVersion: 1.0\n")
+        (directory / "entry_points.txt").write_text(f"[worker.plugins]\nwebhook = {_WEBHOOK}\n")
 
     def install(
         self, worker_type: str, source: str, *, entry: str = "Worker.factory", version: str = "1.0", name: str = ""
