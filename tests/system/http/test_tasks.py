@@ -16,6 +16,7 @@ from taskqueue.config.http_settings import QueueSettings, RetrySettings
 CONFIG = """
 [webhook]
 targets: private
+concurrency: 200
 """
 PRIMES = """
     from taskqueue.worker import BaseWorker, Reject
