@@ -41,6 +41,9 @@ setup(
     ],
     extras_require={
         "title": ["setproctitle>=1.3"],
+        # Debian 12's versions are the oldest supported
+        "http": ["pycurl>=7.45.2", "aiohttp>=3.8.4"],
+        "postgresql": ["psycopg>=3.1.7"],
         "test": ["pytest>=7.2", "pytest-timeout>=2.1", "pytest-xdist>=3.1", "hypothesis>=6.67"],
         # pinned: each release of these finds something new in unchanged code
         "lint": ["ruff~=0.17.6", "mypy~=2.4.1"],
@@ -50,6 +53,9 @@ setup(
             "taskqueue = taskqueue.cli.main:main",
             "taskqueue-dispatcher = taskqueue.cli.dispatcher:main",
             "taskqueue-workerpool = taskqueue.cli.workerpool:main",
+        ],
+        "worker.plugins": [
+            "webhook = taskqueue.webhook.plugin:Webhook.factory [http]",
         ],
         "taskqueue.workitems": [
             "text/plain = taskqueue.workitem:parse_text",

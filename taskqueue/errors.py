@@ -30,6 +30,14 @@ class ConfigError(TaskqueueError):
         super().__init__("\n".join(self.faults))
 
 
+class TargetRefused(TaskqueueError):
+    """A URL, a header or an address may not be a target of a request. The front answers 422; the webhook worker ends
+    the task.
+
+    The message is one clear line, and quotes nothing of a header's value.
+    """
+
+
 class DaemonError(TaskqueueError):
     """A daemon cannot start: it runs already, or its pid file cannot be written. The command prints the message and
     exits with status 1."""
