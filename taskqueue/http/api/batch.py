@@ -86,7 +86,9 @@ def _of(
     if type(document) is dict and "idempotency_key" in document:
         key = document["idempotency_key"]
         document = {name: value for name, value in document.items() if name != "idempotency_key"}
-        detail = "must be a text" if not isinstance(key, str) and key is not None else fault_of_key(key) if key else None
+        detail = (
+            "must be a text" if not isinstance(key, str) and key is not None else fault_of_key(key) if key else None
+        )
         if key == "":
             detail = fault_of_key("")
         if detail is not None:

@@ -163,9 +163,7 @@ def _with_dedup(spec: TaskSpec, value: Any, faults: list[Fault]) -> TaskSpec:
     if by is None:
         faults.append(fault_at("#/dedup/by", 'is missing; say "content", or a key of your own'))
         return spec
-    window = read_field(
-        faults, "#/dedup/window", given.get("window"), read_duration, DEDUP_WINDOW_LIMIT_S, 1.0
-    )
+    window = read_field(faults, "#/dedup/window", given.get("window"), read_duration, DEDUP_WINDOW_LIMIT_S, 1.0)
     if by == "content":
         return replace(spec, dedup_key=f"content:{content_hash(spec)}", dedup_window_s=window or CONTENT_WINDOW_S)
     key = read_field(faults, "#/dedup/by", by, task_fields.text, 255)

@@ -111,9 +111,7 @@ def members(problem: Problem, instance: str | None = None, root: str = "") -> di
     return {**found, **problem.members}
 
 
-def document(
-    problem: Problem, instance: str | None = None, root: str = ""
-) -> tuple[int, dict[str, str], bytes]:
+def document(problem: Problem, instance: str | None = None, root: str = "") -> tuple[int, dict[str, str], bytes]:
     """The answer to a request that met `problem`: the status, the headers and the body."""
     body = json.dumps(members(problem, instance, root), ensure_ascii=True).encode()
     return problem.status, {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}, body + b"\n"
@@ -126,7 +124,8 @@ def page(slug: str) -> str:
         raise Problem("unknown-problem", f"The catalogue has no problem {slug[:80]!r}.")
     title, text = html.escape(kind.title), html.escape(kind.page)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n<h1>{title}</h1>\n<p>{text}</p>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        f"<h1>{title}</h1>\n<p>{text}</p>\n"
         f"<p>HTTP status {kind.status}, <code>{kind.google}</code>, <code>{kind.reason}</code></p>\n</html>\n"
     )
 

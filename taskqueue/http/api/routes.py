@@ -16,7 +16,20 @@ from taskqueue.http.api.problems import Problem
 from taskqueue.http.api.task_fields import QUEUE_NAME
 
 RESERVED = frozenset(
-    "v1 v2 v2beta3 ui metrics health openapi.json problems static .well-known favicon.ico robots.txt".split()
+    [
+        "v1",
+        "v2",
+        "v2beta3",
+        "ui",
+        "metrics",
+        "health",
+        "openapi.json",
+        "problems",
+        "static",
+        ".well-known",
+        "favicon.ico",
+        "robots.txt",
+    ]
 )
 """First segments that are no queue of Miyamoto's, and so no queue at all."""
 
@@ -141,7 +154,8 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
         if not QUEUE_NAME.fullmatch(first):
             raise _unknown(path, " If it is the name of a queue: letters, digits, '_', '.' and '-', at most 100.")
         return _of_method(method, _MIYAMOTO), {"queue": first}
-    node, found = _TREE, {}
+    found: dict[str, str] = {}
+    node = _TREE
     last = len(segments) - 1
     for index in range(1, len(segments)):
         segment = segments[index]
