@@ -97,7 +97,7 @@ _TABLE: tuple[tuple[str, int, str, str, str], ...] = (
     ("too-many-queues", 409, "RESOURCE_EXHAUSTED", "There are too many queues",
      "A book holds at most 1,000 queues. Delete some, or tell tasks apart by `tags` instead of queues."),
     ("schedule-exists", 409, "ALREADY_EXISTS", "A schedule of this name exists",
-     "`PUT /v1/schedules/ID` replaces it."),
+     "`PUT /v1/schedules/ID` replaces it, `PATCH` changes some of it."),
     ("schedule-in-config", 409, "FAILED_PRECONDITION", "The schedule belongs to config.ini",
      "A section of config.ini defines this schedule, so the API can run, pause and resume it, but neither change nor "
      "delete it. Edit the file and reload the front."),
