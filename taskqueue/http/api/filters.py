@@ -1,21 +1,17 @@
 """Reads which tasks a list, or a bulk operation, is about: the query of `GET /v1/tasks`, the body of `/v1/tasks:retry`.
 
 `read_filter("state=dead,expired&queue=emails&since=1h", now_ms)` gives `TaskFilter(states={DEAD, EXPIRED},
-queue="emails", since_ms=…)`. A cursor is opaque to clients: the place where the last page ended, with a checksum, so
-that one that was cut or made up is told and never guessed at.
+queue="emails", since_ms=…)`. Every fault is told at once, with the parameter or the pointer where it is.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from taskqueue.http.api.cursors import Place, read_cursor
 from taskqueue.http.api.problems import BadField, Fault, Problem, fault_at, fault_of_field
 from taskqueue.http.api.queue_fields import rate
 from taskqueue.http.api.task_fields import NAME_LIMIT, QUEUE_NAME, kind_of, text, unknown_keys
@@ -25,11 +21,7 @@ from taskqueue.http.states import TaskState
 LIMIT = 50
 """Tasks of a page, unless the client says."""
 MOST = 1000
-_CURSOR_VERSION = "1"
 _AGO_LIMIT_S = 366 * 86_400.0
-
-Place = tuple[int | str, ...]
-"""Where a page ended: the values by which the list is sorted, of its last task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +116,7 @@ _PAGING: Mapping[str, tuple[str, Callable[[Any, int], Any]]] = {
 
 
 def read_filter(query: str, now_ms: int, queue: str | None = None) -> TaskFilter:
-    """The tasks that the query of a list means; `queue` is the one that the path names. Raises `Problem`: validation."""
+    """The tasks that the query of a list means; `queue` is the one that the path names. Raises `Problem`."""
     faults: list[Fault] = []
     fields = _read(_of_query(query, faults), {**_CONDITIONS, **_PAGING}, now_ms, faults, fault_of_field)
     return _made(fields, queue, faults, fault_of_field)
@@ -211,26 +203,3 @@ def _made(
         raise Problem("validation", errors=faults)
     found = TaskFilter(**fields)
     return found if queue is None else replace(found, queue=queue)
-
-
-def cursor(place: Place) -> str:
-    """The text that leads to what follows `place`; it may stand in a URL as it is."""
-    body = f"{_CURSOR_VERSION}{json.dumps(list(place), separators=(',', ':'))}".encode()
-    return base64.urlsafe_b64encode(zlib.crc32(body).to_bytes(4, "big") + body).decode().rstrip("=")
-
-
-def read_cursor(value: Any) -> Place:
-    """The place that `cursor` made this text of. Raises `BadField`."""
-    wrong = BadField("is not one that a list gave; begin without a cursor")
-    if not isinstance(value, str) or len(value) > 4096 or not value.isascii():
-        raise wrong
-    try:
-        data = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-        if zlib.crc32(data[4:]) != int.from_bytes(data[:4], "big") or data[4:5] != _CURSOR_VERSION.encode():
-            raise wrong
-        found = json.loads(data[5:])
-    except (binascii.Error, ValueError, RecursionError):
-        raise wrong from None
-    if type(found) is not list or not all(type(each) in (int, str) for each in found):
-        raise wrong
-    return tuple(found)

@@ -60,8 +60,8 @@ _TABLE: tuple[tuple[str, int, str, str, str], ...] = (
     ("method-not-allowed", 405, "UNIMPLEMENTED", "The method is not allowed here",
      "The path exists, but not for this method. The header `Allow` names those that it has."),
     ("unknown-queue", 404, "NOT_FOUND", "There is no such queue",
-     "Make the queue with `PUT /v1/queues/QUEUE`, or with a section `[http_QUEUE]` in config.ini. `GET /v1/queues` lists "
-     "those that exist. Names are case-sensitive."),
+     "Make the queue with `PUT /v1/queues/QUEUE`, or with a section `[http_QUEUE]` in config.ini. `GET /v1/queues` "
+     "lists those that exist. Names are case-sensitive."),
     ("unknown-task", 404, "NOT_FOUND", "There is no such task",
      "No task has this id. It may have ended and been pruned: tasks that succeeded stay for `[http] keep_finished`, "
      "dead ones for `keep_dead`."),
@@ -97,7 +97,7 @@ _TABLE: tuple[tuple[str, int, str, str, str], ...] = (
     ("too-many-queues", 409, "RESOURCE_EXHAUSTED", "There are too many queues",
      "A book holds at most 1,000 queues. Delete some, or tell tasks apart by `tags` instead of queues."),
     ("schedule-exists", 409, "ALREADY_EXISTS", "A schedule of this name exists",
-     "`PUT /v1/schedules/ID` replaces it."),
+     "`PUT /v1/schedules/ID` replaces it, `PATCH` changes some of it."),
     ("schedule-in-config", 409, "FAILED_PRECONDITION", "The schedule belongs to config.ini",
      "A section of config.ini defines this schedule, so the API can run, pause and resume it, but neither change nor "
      "delete it. Edit the file and reload the front."),
@@ -120,8 +120,8 @@ _TABLE: tuple[tuple[str, int, str, str, str], ...] = (
      "The request came by way of a proxy or to an address that strangers reach, and the front has no tokens to tell "
      "friends from strangers. Make one: `taskqueue http token add NAME --scope manage`."),
     ("forbidden-origin", 403, "PERMISSION_DENIED", "A web page may not do this",
-     "A browser sent this request for a page of another site, or to a host name that is not this front's. Without tokens the "
-     "front takes only what comes from its own host. Programs: leave out `Origin` and `Sec-Fetch-Site`."),
+     "A browser sent this request for a page of another site, or to a host name that is not this front's. Without "
+     "tokens the front takes only what comes from its own host. Programs: leave out `Origin` and `Sec-Fetch-Site`."),
     ("target-denied", 422, "INVALID_ARGUMENT", "The target is not allowed",
      "The URL leads to an address that this front does not send to. `detail` names the rule and the key of config.ini "
      "that opens it (`[webhook] targets_allow`, `[http] targets`)."),

@@ -124,7 +124,8 @@ def page(slug: str) -> str:
         raise Problem("unknown-problem", f"The catalogue has no problem {slug[:80]!r}.")
     title, text = html.escape(kind.title), html.escape(kind.page)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n<h1>{title}</h1>\n<p>{text}</p>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        f"<h1>{title}</h1>\n<p>{text}</p>\n"
         f"<p>HTTP status {kind.status}, <code>{kind.google}</code>, <code>{kind.reason}</code></p>\n</html>\n"
     )
 

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from taskqueue.http.api.problems import BadField
+from taskqueue.http.api.task_document import HIDDEN
 from taskqueue.http.api.task_fields import ReadingRules, header_pairs, kind_of, url, worker_type
 from taskqueue.http.api.task_target import is_url
 
@@ -77,6 +78,9 @@ def header_map(value: Any, rules: ReadingRules) -> dict[str, str]:
     found = dict(pairs)
     if len(found) != len(pairs) or len({key.lower() for key in found}) != len(found):
         raise BadField("must have each header once")
+    hidden = next((key for key, each in pairs if each == HIDDEN), None)
+    if hidden is not None:
+        raise BadField(f"has {hidden[:60]} as it is shown, without its value; send the value")
     for key, detail in rules.check_headers(pairs):
         raise BadField(f"has a bad header: {key[:60]} {detail}")
     return found

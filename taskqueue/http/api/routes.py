@@ -154,7 +154,8 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
         if not QUEUE_NAME.fullmatch(first):
             raise _unknown(path, " If it is the name of a queue: letters, digits, '_', '.' and '-', at most 100.")
         return _of_method(method, _MIYAMOTO), {"queue": first}
-    node, found = _TREE, {}
+    found: dict[str, str] = {}
+    node = _TREE
     last = len(segments) - 1
     for index in range(1, len(segments)):
         segment = segments[index]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from taskqueue.http.api.filters import Place, cursor
+from taskqueue.http.api.cursors import Place, cursor
 from taskqueue.http.api.times import optional, rfc3339
 from taskqueue.http.states import ENDED
 from taskqueue.http.task import Task

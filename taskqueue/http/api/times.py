@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from taskqueue.http.api.problems import BadField
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # noqa: UP017: DTZ knows both
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,12}))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
@@ -53,7 +53,7 @@ def read_time(value: Any) -> int:
     year, month, day, hour, minute, second = (int(each) for each in match.groups()[:6])
     leap = second == 60
     try:
-        at = datetime(year, month, day, hour, minute, second - leap, tzinfo=timezone.utc)  # noqa: UP017
+        at = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC)
     except ValueError:
         raise BadTime(f"is a time that does not exist: {_quoted(value)}") from None
     if match[8]:
