@@ -48,6 +48,26 @@ class QueueSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """[schedule_NAME]. Either `cron` or `every_s` is set, and either `url` or `worker_type`."""
+
+    name: str
+    cron: str | None = None
+    every_s: float | None = None
+    timezone: str = "UTC"
+    queue: str = "default"
+    url: str | None = None
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    json: str | None = None
+    worker_type: str | None = None
+    catch_up: str = "latest"
+    overlap: str = "allow"
+    jitter_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings:
     """[http]. Times in seconds, sizes in bytes."""
 
@@ -77,6 +97,7 @@ class HttpSettings:
     """`public`, `private` or `any`: narrows what webhook workers may connect to; None leaves it to them."""
     queues: tuple[QueueSettings, ...] = ()
     """The queues that config.ini defines: by `queues` of [http], and by a section [http_NAME] each."""
+    schedules: tuple[ScheduleSettings, ...] = ()
 
     @property
     def loopback_only(self) -> bool:

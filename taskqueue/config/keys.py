@@ -10,9 +10,13 @@ sections of that kind; `config.settings` has the dataclass that its values end i
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
+from typing import Any
 
-from taskqueue.config import values
+from taskqueue.config import http_values, values
+from taskqueue.config.http_keys import HTTP, HTTP_SPECS, http_kind_of
 
 GROUP = "group"
 """The kind of [DEFAULT], and of every section that is a worker type's or an instance's."""
@@ -65,20 +69,38 @@ CONFIGSPEC = {
         concurrency = integer(1, 10000, default="1")
         preload = boolean(default="yes")
         """,
+    **HTTP_SPECS,
 }
 """The keys of each kind of section, in the order in which people see them, as ConfigObj's validator reads them:
 https://configobj.readthedocs.io/en/latest/configobj.html#configspec"""
 
-RESERVED = tuple(kind for kind in CONFIGSPEC if kind != GROUP)
-"""The sections of taskqueue's own; no worker type can have a section of such a name."""
+RESERVED = ("amqp", "dispatcher", "workerpool", "logging", HTTP)
+"""The sections of taskqueue's own that there is one of; no worker type can have a section of such a name."""
+
+
+def checks(exists: Callable[[str], bool] = values.user_exists) -> values.Checks:
+    """All kinds of value by their name in the table; `exists` says which unix users this host has."""
+    return {**values.checks(exists), **{kind.__name__: kind for kind in http_values.KINDS}}
+
 
 KEYS = {kind: dict(re.findall(r"^\s*(\w+) = (\w+)\(", spec, re.MULTILINE)) for kind, spec in CONFIGSPEC.items()}
 """The keys of each kind of section, in the table's order, each with the kind of its value: `heartbeat`: `seconds`."""
 
-DEFAULTS = {kind: values.validate({}, spec, values.checks())[0] for kind, spec in CONFIGSPEC.items()}
+DEFAULTS = {kind: values.validate({}, spec, checks())[0] for kind, spec in CONFIGSPEC.items()}
 """The default of each key, converted: seconds, bytes, True and False; None for no value."""
 
 
 def kind_of(section: str) -> str:
     """The kind of the section of that name, one of `CONFIGSPEC`."""
-    return section if section in RESERVED else GROUP
+    if section in RESERVED:
+        return section
+    return http_kind_of(section) or GROUP
+
+
+def group_defaults(worker_type: str) -> dict[str, Any]:
+    """The defaults of a group's keys. Workers of our own plugin `webhook` wait for the network, many at a time, and
+    have a unix user of their own, where the package has made it."""
+    if worker_type != "webhook":
+        return dict(DEFAULTS[GROUP])
+    user = "taskqueue-webhook" if os.geteuid() == 0 and values.user_exists("taskqueue-webhook") else None
+    return {**DEFAULTS[GROUP], "concurrency": 200, "user": user}

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskqueue.config import amqp_url, inifile, rules
+from taskqueue.config.http_load import WEBHOOK, http_faults, http_settings, http_warnings, webhook_own
+from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.inifile import Block, Fault
-from taskqueue.config.keys import CONFIGSPEC, DEFAULTS, GROUP, KEYS, RESERVED, kind_of
+from taskqueue.config.keys import CONFIGSPEC, DEFAULTS, GROUP, KEYS, RESERVED, checks, group_defaults, kind_of
 from taskqueue.config.sections import EffectiveValue, Origin, Section, Sections, effective, layers
 from taskqueue.config.settings import (
     FIELD_OF_KEY,
@@ -32,7 +34,7 @@ from taskqueue.config.settings import (
     LoggingSettings,
     WorkerpoolSettings,
 )
-from taskqueue.config.values import BadValue, Checks, checks, did_you_mean, nearest, user_exists, validate
+from taskqueue.config.values import BadValue, Checks, did_you_mean, nearest, user_exists, validate
 from taskqueue.errors import ConfigError
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
@@ -50,11 +52,12 @@ class Settings:
     dispatcher: DispatcherSettings
     workerpool: WorkerpoolSettings
     logging: LoggingSettings
+    http: HttpSettings
     warnings: tuple[str, ...]
     """One line each, worth a log line, no reason to stop."""
     _sections: Sections = field(repr=False)
     _reserved: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    """The values in force in each reserved section, by key."""
+    """The values in force in each section that is no group's, by key."""
     _from_environ: Mapping[str, str]
     """The keys of [amqp] that the environment gives, each with the name of its variable."""
 
@@ -68,7 +71,7 @@ class Settings:
 
     def every_group(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """As `groups`, with those that are not to run."""
-        types = sorted(set(installed))
+        types = sorted({name for name in installed if not rules.is_kept_for_http(name)})
         _refuse(rules.faults(self._sections, DEFAULTS[GROUP], types, known=True))
         return tuple(group for name in types for group in self._groups_of(name))
 
@@ -82,23 +85,27 @@ class Settings:
         groups = {name for name in self._sections if kind_of(name) == GROUP}
         return tuple(sorted(groups - claimed - {"DEFAULT"}))
 
+    def http_sections(self) -> tuple[str, ...]:
+        """The sections of the HTTP half that the files have: `http`, `http_…` and `schedule_…`."""
+        return tuple(sorted(name for name in self._sections if rules.is_kept_for_http(name)))
+
     def files(self) -> tuple[str, ...]:
         """The files that have a section, in the order in which they were read."""
         origins = (origin for section in self._sections.values() for origin in section.origins.values())
         return tuple(dict.fromkeys(origin.path for origin in origins))
 
     def effective_of_section(self, section: str) -> tuple[EffectiveValue, ...]:
-        """The values in force in one of the `keys.RESERVED` sections. The password is among those of [amqp]."""
+        """The values in force in a section that is no group's. The password is among those of [amqp]."""
         origins = {key: str(origin) for key, origin in self._sections.get(section, Section(section)).origins.items()}
         origins |= self._from_environ if section == "amqp" else {}
         return tuple(
             EffectiveValue(key, kind, self._reserved[section][key], origins.get(key, ""))
-            for key, kind in KEYS[section].items()
+            for key, kind in KEYS[kind_of(section)].items()
         )
 
     def effective_of_group(self, worker_type: str, instance: str | None = None) -> tuple[EffectiveValue, ...]:
         """The values in force for a group; `worker_type` is `DEFAULT` for a type that has no section."""
-        values, own = effective(self._sections, DEFAULTS[GROUP], worker_type, instance)
+        values, own = effective(self._sections, group_defaults(worker_type), worker_type, instance)
         origins: dict[str, str] = {}
         for layer in layers(self._sections, worker_type, instance):
             origins |= {key: str(layer.origins[key]) for key in (*layer.group_values, *layer.own)}
@@ -112,7 +119,9 @@ class Settings:
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
         section = self._sections.get(worker_type, Section(worker_type))
         for instance in section.instances or (None,):
-            values, own = effective(self._sections, DEFAULTS[GROUP], worker_type, instance)
+            values, own = effective(self._sections, group_defaults(worker_type), worker_type, instance)
+            if worker_type == WEBHOOK:
+                own = webhook_own(own, self.http, has_section=bool(self.http_sections()))
             yield GroupSettings(worker_type, instance, own=own, **_fields(values))
 
 
@@ -143,7 +152,11 @@ def load(
         *rules.faults(sections, DEFAULTS[GROUP], types, known=bool(types)),
         *rules.amqp_faults(sections),
     ]
-    reserved = {name: DEFAULTS[name] | (sections[name].values if name in sections else {}) for name in RESERVED}
+    singular = dict.fromkeys((*RESERVED, *(name for name in sections if rules.is_kept_for_http(name))))
+    reserved = {
+        name: DEFAULTS[kind_of(name)] | (sections[name].values if name in sections else {}) for name in singular
+    }
+    faults += http_faults(sections, reserved)
     from_environ: dict[str, str] = {}
     for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, amqp_url.parse)):  # the last one wins
         try:
@@ -159,7 +172,11 @@ def load(
         DispatcherSettings(**_fields(reserved["dispatcher"])),
         WorkerpoolSettings(**_fields(reserved["workerpool"])),
         LoggingSettings(**_fields(reserved["logging"])),
-        tuple(str(warning) for warning in sorted([*merged.warnings, *rules.warnings(sections, types)])),
+        http_settings(reserved),
+        tuple(
+            str(warning)
+            for warning in sorted([*merged.warnings, *rules.warnings(sections, types), *http_warnings(sections)])
+        ),
         sections,
         reserved,
         from_environ,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from taskqueue.config.http_keys import http_kind_of
 from taskqueue.config.inifile import Fault
 from taskqueue.config.keys import GROUP, RESERVED, kind_of
 from taskqueue.config.sections import Section, Sections, effective, layers
@@ -104,17 +105,25 @@ def amqp_faults(sections: Sections) -> Iterator[Fault]:
             yield section.fault(f"given without {other}; expected both or none", key)
 
 
+def is_kept_for_http(name: str) -> bool:
+    """Whether a section, or a worker type, of that name is one of the HTTP half's."""
+    return http_kind_of(name) is not None
+
+
 def warnings(sections: Sections, installed: list[str]) -> Iterator[Fault]:
     """Sections and plugins that are there without effect; fewer where it is not known which plugins are `installed`."""
     claimed = {f"{name}_{each}" for name, section in sections.items() for each in section.instances}
     special = {*RESERVED, "DEFAULT"}
-    for section in (sections[name] for name in sections.keys() - special - claimed - set(installed)):
+    ours = {name for name in sections if is_kept_for_http(name)}
+    for section in (sections[name] for name in sections.keys() - special - claimed - ours - set(installed)):
         near = nearest(section.name, sorted(special), 0.8)
         if installed or near:
             means = f"; did you mean [{near}]?" if near else ""
             reason = f"no plugin {section.name!r} is installed" if installed else "taken for a worker type"
             yield section.fault(reason + means)
-    for name in (name for name in installed if name in special):
+    for name in filter(is_kept_for_http, installed):
+        yield Fault(f"plugin {name!r}", 0, "has the name of a section of taskqueue's own; it is left out: rename it")
+    for name in (name for name in installed if name in special and not is_kept_for_http(name)):
         yield Fault(f"plugin {name!r}", 0, "has the name of a section of taskqueue's own; it runs with [DEFAULT]")
     pool = sections.get("workerpool", Section("workerpool"))
     for name in pool.values.get("plugins") or ():

@@ -24,6 +24,21 @@ FIELD_OF_KEY: Mapping[str, str] = {
     "soft_time_limit": "soft_time_limit_s",
     "time_limit": "time_limit_s",
     "max_memory": "max_memory_bytes",
+    # of the HTTP half
+    "idempotency_ttl": "idempotency_ttl_s",
+    "name_ttl": "name_ttl_s",
+    "keep_finished": "keep_finished_s",
+    "keep_dead": "keep_dead_s",
+    "keep_body": "keep_body_s",
+    "keep_body_size": "keep_body_size_bytes",
+    "keep_response": "keep_response_bytes",
+    "max_task_age": "max_task_age_s",
+    "timeout": "timeout_s",
+    "max_age": "max_age_s",
+    "min_backoff": "min_backoff_s",
+    "max_backoff": "max_backoff_s",
+    "every": "every_s",
+    "jitter": "jitter_s",
 }
 """The keys of config.ini whose field has its unit in its name: `_s` for seconds, `_bytes` for bytes. The field of any
 other key has the key's own name."""

@@ -56,7 +56,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near!r}?" if near else ""
 
 
-def _bad(value: str, expected: str, known: Iterable[str] = ()) -> BadValue:
+def bad(value: str, expected: str, known: Iterable[str] = ()) -> BadValue:
     """The error for a `value` that may be shown; `known` are the words that it may have been meant to be."""
     return BadValue(f"{_shown(value)} is wrong; expected {expected}{did_you_mean(value, known)}")
 
@@ -66,14 +66,15 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "...")
 
 
-def _one(value: Raw) -> str:
+def one(value: Raw) -> str:
     """`value` where it is not a list. Raises `BadValue` without the value, which may be a password."""
     if isinstance(value, list):
         raise BadValue("a list; expected one value, in quotes where it has a comma in it")
     return value
 
 
-def _list(value: Raw) -> list[str]:
+def items(value: Raw) -> list[str]:
+    """The items of `value`, one where it is no list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -97,47 +98,47 @@ def _within(given: str, low: str, high: str, units: Mapping[str, float], expecte
         return float(match[1]) * units[match[2]] if match and match[2] in units else math.nan
 
     if not amount(low) <= amount(given) <= amount(high):  # never true of NaN
-        raise _bad(given, f"{expected}, from {low} to {high}")
+        raise bad(given, f"{expected}, from {low} to {high}")
     return amount(given)
 
 
 def boolean(value: Raw) -> bool:
     """Whether `value` is yes, true, on or 1; no, false, off and 0 are its opposites. Raises `BadValue`."""
-    given = _one(value)
+    given = one(value)
     if given.lower() not in _BOOLEANS:
-        raise _bad(given, "yes or no", _BOOLEANS)
+        raise bad(given, "yes or no", _BOOLEANS)
     return _BOOLEANS[given.lower()]
 
 
 def integer(value: Raw, low: str, high: str) -> int:
     """A whole number from `low` to `high`. Raises `BadValue`."""
-    given = _one(value)
+    given = one(value)
     if not re.fullmatch(r"[0-9]{1,15}", given) or not int(low) <= int(given) <= int(high):
-        raise _bad(given, f"a whole number from {low} to {high}")
+        raise bad(given, f"a whole number from {low} to {high}")
     return int(given)
 
 
 def duration(value: Raw, low: str, high: str) -> float:
     """Seconds, from `low` to `high`, which are written as durations, too. Raises `BadValue`."""
-    return _within(_one(value), low, high, _SECONDS, "a duration such as 30, 1.5s, 5m, 2h or 7d")
+    return _within(one(value), low, high, _SECONDS, "a duration such as 30, 1.5s, 5m, 2h or 7d")
 
 
 def seconds(value: Raw, low: str, high: str) -> int:
     """A duration that must be whole seconds. Raises `BadValue`."""
     found = duration(value, low, high)
     if found != int(found):
-        raise _bad(_one(value), f"whole seconds, from {low} to {high}")
+        raise bad(one(value), f"whole seconds, from {low} to {high}")
     return int(found)
 
 
 def size(value: Raw, low: str, high: str) -> int:
     """Bytes, from `low` to `high`, which are written as sizes, too; units are powers of 1024. Raises `BadValue`."""
-    return int(_within(_one(value), low, high, _BYTES, "a size such as 65536, 512k, 16M or 1 GiB"))
+    return int(_within(one(value), low, high, _BYTES, "a size such as 65536, 512k, 16M or 1 GiB"))
 
 
 def text(value: Raw, low: str, high: str) -> str:
     """Any text of `low` to `high` bytes in UTF-8. Raises `BadValue` without the text, which may be a password."""
-    given = _one(value)
+    given = one(value)
     length = len(given.encode())
     if not int(low) <= length <= int(high):
         raise BadValue(f"{length} bytes long; expected {low} to {high}")
@@ -146,10 +147,10 @@ def text(value: Raw, low: str, high: str) -> str:
 
 def choice(value: Raw, *words: str) -> str:
     """One of `words`, in the configspec's spelling, whatever the case in the file. Raises `BadValue`."""
-    given = _one(value)
+    given = one(value)
     found = next((word for word in words if word.lower() == given.lower()), None)
     if found is None:
-        raise _bad(given, f"one of {', '.join(words)}", words)
+        raise bad(given, f"one of {', '.join(words)}", words)
     return found
 
 
@@ -161,7 +162,7 @@ _PORTS = range(1, 65536)
 def hosts(value: Raw) -> tuple[tuple[str, int | None], ...]:
     """(host, port or None) of `name`, `name:port` or `[IPv6]:port`, or of each in a list. Raises `BadValue` without
     the value, which may be a URL with a password."""
-    found = tuple(_host(each) for each in _list(value))
+    found = tuple(_host(each) for each in items(value))
     if not found or None in found:
         wrong = f"host {found.index(None) + 1} of {len(found)} is wrong" if found else "no host"
         raise BadValue(f"{wrong}; expected name, name:port or [IPv6 address]:port, or a list of them")
@@ -183,9 +184,9 @@ def plugins(value: Raw) -> tuple[str, ...] | None:
     """Worker types; None for `*`, all of them. Raises `BadValue`."""
     if value == "*":
         return None
-    names = _list(value)
+    names = items(value)
     if not names or not all(NAME.fullmatch(name) for name in names):
-        raise _bad(", ".join(names), "* or a list of worker types")
+        raise bad(", ".join(names), "* or a list of worker types")
     return tuple(names)
 
 
@@ -193,15 +194,15 @@ def workers(value: Raw, low: str, high: str) -> int | tuple[str, ...]:
     """A number of processes, or the names of instances; `auto` is one process for each CPU that this process may use.
     Raises `BadValue`."""
     expected = f"a whole number from {low} to {high}, auto, or names of instances"
-    names = _list(value)
+    names = items(value)
     if isinstance(value, str) and value.lower() == "auto":
         return len(os.sched_getaffinity(0))
     if isinstance(value, str) and re.fullmatch("[0-9]{1,5}", value) and int(low) <= int(value) <= int(high):
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]*)?", value):
-        raise _bad(value, expected)
+        raise bad(value, expected)
     if not names or not all(NAME.fullmatch(name) for name in names):
-        raise _bad(", ".join(names), expected)
+        raise bad(", ".join(names), expected)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BadValue(f"names instance {twice!r} more than once; expected each name once")
@@ -219,7 +220,7 @@ def user_exists(name: str) -> bool:
 
 def unix_user(value: Raw, exists: Callable[[str], bool]) -> str:
     """The name of a user for whom `exists` is true. Raises `BadValue`."""
-    name = _one(value)
+    name = one(value)
     if not exists(name):
         raise BadValue(f"no such unix user: {_shown(name)}; expected one of this host's, or none")
     return name
@@ -229,7 +230,7 @@ def routing_key(value: Raw) -> str:
     """A queue that results may go to, 1 to 255 bytes (AMQP's shortstr). Raises `BadValue`."""
     key = text(value, "1", "255")
     if re.fullmatch(r"taskqueue|(taskqueue|worker)_.*", key):
-        raise _bad(key, "any but taskqueue, taskqueue_* and worker_*, or results would be dispatched for ever")
+        raise bad(key, "any but taskqueue, taskqueue_* and worker_*, or results would be dispatched for ever")
     return key
 
 

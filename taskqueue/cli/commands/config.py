@@ -21,8 +21,8 @@ from taskqueue.errors import ConfigError
 def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
     """Print every value that is in force and where it was said: file and line, environment, or default.
 
-    SECTION: amqp, dispatcher, workerpool, logging; DEFAULT, for worker types without a section; or a group of workers
-    by its name, worker1 or worker2/bifh1, with what it has from all the sections that apply to it. By default all of
+    SECTION: amqp, dispatcher, workerpool, logging, http, http_QUEUE; DEFAULT, for worker types without a section; or a
+    group of workers by its name, worker1 or worker2/bifh1, with what it has from all the sections that apply to it. By default all of
     them. Passwords are not shown. JSON has durations in seconds and sizes in bytes.
     """
     if check and sections:
@@ -42,7 +42,8 @@ def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
 
 def _rows(operator: Operator) -> Iterator[Row]:
     settings = operator.host_settings
-    for section in RESERVED:
+    queues_and_schedules = [name for name in settings.http_sections() if name not in RESERVED]
+    for section in (*RESERVED, *queues_and_schedules):
         yield from ((section, value) for value in settings.effective_of_section(section))
     yield from (("DEFAULT", value) for value in settings.effective_of_group("DEFAULT"))
     for group in settings.every_group({*operator.plugins, *settings.types()}):

@@ -65,6 +65,8 @@ def _shown(effective: EffectiveValue) -> Any:
         return HIDDEN
     if isinstance(value, str):
         return _LOGIN.sub(rf"\1:{HIDDEN}@", value)
+    if kind == "http_headers":
+        return dict.fromkeys(value, HIDDEN)
     if isinstance(value, list):
         return [_LOGIN.sub(rf"\1:{HIDDEN}@", each) for each in value]
     return value
@@ -104,6 +106,10 @@ _WRITTEN: dict[str, Callable[[Any], str]] = {
     "size": _size,
     "hosts": lambda value: ", ".join(_hosts(value)),
     "plugins": lambda value: "*" if value is None else ", ".join(value),
+    "rate": lambda value: "none" if value is None else f"{value:g}/s",
+    "processes": lambda value: "auto" if value is None else str(value),
+    "http_headers": lambda value: ", ".join(f"{name}: {HIDDEN}" for name in value) or "none",
+    "statuses": lambda value: ", ".join(map(str, value)),
     "prefetch": lambda value: "auto" if value is None else str(value),
 }
 """By kind of value; all others are written as they are."""

@@ -42,7 +42,7 @@ async def create_task(desk: Desk, question: Question) -> Answer:
     else:
         require_json(headers.get("Content-Type"))
         spec = read_task(read_json(question.body), queue, desk.reading, now_ms, trace=trace)
-    receipt = await desk.take(spec, _key(question, queue, key, _fingerprint(question)))
+    receipt = await desk.take(spec, _key(question, queue, key))
     _refuse(receipt, question, spec)
     location = f"{question.root}/v1/tasks/{receipt.task_id}"
     told = {"Location": location}
@@ -79,7 +79,7 @@ async def create_miyamoto_task(desk: Desk, question: Question) -> Answer:
             question.body, headers.get("Content-Type"), queue, desk.reading, desk.now_ms(), trace
         )
         key = read_idempotency_key(headers.get("Idempotency-Key"))
-        receipt = await desk.take(spec, _key(question, queue, key, _fingerprint(question)))
+        receipt = await desk.take(spec, _key(question, queue, key))
         _refuse(receipt, question, spec)
     except Problem as problem:
         status, told, body = miyamoto.error_document(problem, question.instance(), question.root)
@@ -103,8 +103,10 @@ async def _batch_item(desk: Desk, question: Question, queue: QueueSettings, item
         assert item.problem is not None
         return batch.failure(item.problem, question.root)
     try:
-        fingerprint = hashlib.sha256(json.dumps(item.document, sort_keys=True).encode()).hexdigest()
-        receipt = await desk.take(item.spec, _key(question, queue, item.idempotency_key, fingerprint))
+        fingerprint = ""
+        if item.idempotency_key is not None:
+            fingerprint = hashlib.sha256(json.dumps(item.document, sort_keys=True).encode()).hexdigest()
+        receipt = await desk.take(item.spec, _scoped(question, queue, item.idempotency_key, fingerprint))
         _refuse(receipt, question, item.spec)
     except Problem as problem:
         return batch.failure(problem, question.root)
@@ -148,8 +150,15 @@ def ended_or_not(task: Task, told: dict[str, str]) -> Answer:
     return document(200 if task.state in ENDED else 202, task_document(task), told)
 
 
-def _key(question: Question, queue: QueueSettings, key: str | None, fingerprint: str) -> tuple[str, str, str] | None:
-    """(scope, key, fingerprint) for the book; None without a key."""
+def _key(question: Question, queue: QueueSettings, key: str | None) -> tuple[str, str, str] | None:
+    """(scope, key, fingerprint) of a request for the book; None without a key."""
+    return None if key is None else _scoped(question, queue, key, _fingerprint(question))
+
+
+def _scoped(
+    question: Question, queue: QueueSettings, key: str | None, fingerprint: str
+) -> tuple[str, str, str] | None:
+    """A key is its token's and its queue's own."""
     return None if key is None else (f"{question.who}/{queue.name}", key, fingerprint)
 
 
