@@ -62,6 +62,7 @@ def read_raw_task(
         low = name.lower()
         if low == "content-type":
             content_type = value.strip() or None
+            faults.extend(fault_of_header(name, detail) for _, detail in rules.check_headers(((name, value),)))
         elif low.startswith(FORWARD):
             forwarded.setdefault(name[len(FORWARD) :], []).append(value.strip())
         elif low in _KEYS:
