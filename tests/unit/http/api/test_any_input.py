@@ -97,7 +97,8 @@ def test_any_miyamoto_json(given_document: Any) -> None:
 
 HEADERS = st.lists(
     st.tuples(st.sampled_from(["Task-Delay", "Task-At", "Task-Tags", "Task-Dedup", "Task-Forward-", "Task-Forward-X",
-                               "Task-X", "Content-Type", "Task-Max-Attempts"]), st.text(max_size=8) | st.sampled_from(["\udcff", "content"])), max_size=5
+                               "Task-X", "Content-Type", "Task-Max-Attempts"]),
+              st.text(max_size=8) | st.sampled_from(["\udcff", "content"])), max_size=5
 )  # fmt: skip
 
 
