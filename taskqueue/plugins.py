@@ -80,8 +80,8 @@ def installed() -> dict[str, Plugin]:
 
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*;\s*extra\s*==\s*['\"]([^'\"]+)['\"]\s*")
-"""A requirement of an extra, as metadata has it: `pycurl>=7.45.2; extra == "http"`. Others are not looked at: nor is one
-with a further condition, for to evaluate it needs a library."""
+"""A requirement of an extra, as metadata has it: `pycurl>=7.45.2; extra == "http"`. Others are not looked at, nor is
+one with a further condition: to evaluate that needs a library."""
 
 
 def _required(entry: EntryPoint, requirements: Iterable[str]) -> set[str]:

@@ -7,8 +7,8 @@
    An epoll of our own costs some 5 us a request less than `add_reader` and `remove_reader` for each socket.
 4. `perform` gives an `Exchange`: an answer, or libcurl's error.
 
-A pooled connection was judged when it was opened: so each policy has `Transfers`, and a pool, of its own. This module must
-never raise for what a target does.
+A pooled connection was judged when it was opened: so each policy has `Transfers`, and a pool, of its own. This module
+must never raise for what a target does.
 """
 
 from __future__ import annotations
