@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from taskqueue.errors import TargetRefused
@@ -46,23 +47,37 @@ def check_url(text: object) -> ParsedUrl:
     """Take a URL apart. Raises `TargetRefused` with one line that says what is wrong."""
     if not isinstance(text, str):
         raise TargetRefused(f"the URL is {type(text).__name__}; expected text")
-    if len(text) > URL_LIMIT or len(text.encode(errors="surrogatepass")) > URL_LIMIT:
+    if len(text) > URL_LIMIT or (not text.isascii() and len(text.encode(errors="surrogatepass")) > URL_LIMIT):
         raise TargetRefused(f"the URL is longer than {URL_LIMIT} bytes")
-    for letter in text:
-        if not letter.isprintable() or letter.isspace():
-            raise TargetRefused(f"the URL has the character U+{ord(letter):04X}; encode it as in %20")
+    return _parsed(text)
+
+
+@lru_cache(256)
+def _parsed(text: str) -> ParsedUrl:
+    """`check_url` of a text that is short enough to be remembered: most tasks of a queue have the same few URLs."""
+    if not text.isprintable() or " " in text:  # of all blanks only U+0020 is printable
+        letter = next(each for each in text if not each.isprintable() or each == " ")
+        raise TargetRefused(f"the URL has the character U+{ord(letter):04X}; encode it as in %20")
     found = _URL.fullmatch(text)
     if found is None:
         raise TargetRefused("the URL is not absolute; expected http://… or https://…")
     scheme, authority, path, query = found[1].lower(), found[2], found[3] or "/", found[4] or ""
     if scheme not in _PORTS:
         raise TargetRefused(f"the URL has the scheme {scheme[:20]}; expected http or https")
+    base, host, port, origin, address = _checked_authority(scheme, authority)
+    tail = path + query
+    if not tail.isascii():
+        tail = quote(tail, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    return ParsedUrl(base + tail, scheme, host, port, origin, address)
+
+
+@lru_cache(1024)
+def _checked_authority(scheme: str, authority: str) -> tuple[str, str, int, str, Address | None]:
+    """What comes before the path, as it is to be written; host, port, origin and literal address."""
     host, port = _host_and_port(authority, _PORTS[scheme])
     name, address = _checked_host(host)
     written = f"[{name}]" if ":" in name else name
-    tail = quote(path + query, safe="!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-    origin = f"{scheme}://{written.removesuffix('.')}:{port}"
-    return ParsedUrl(f"{scheme}://{written}:{port}{tail}", scheme, name, port, origin, address)
+    return f"{scheme}://{written}:{port}", name, port, f"{scheme}://{written.removesuffix('.')}:{port}", address
 
 
 def _host_and_port(authority: str, default: int) -> tuple[str, int]:

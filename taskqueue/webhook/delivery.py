@@ -17,8 +17,9 @@ import pycurl
 from taskqueue.targets.policy import Verdict
 from taskqueue.targets.urls import ParsedUrl, TargetRefused, check_url
 from taskqueue.webhook.answers import value_of
+from taskqueue.webhook.exchange import CONNECT_TIMEOUT_MS, Exchange, Sent, reason_of
 from taskqueue.webhook.request import WebRequest
-from taskqueue.webhook.transfers import CONNECT_TIMEOUT_MS, Exchange, Sent, Transfers, reason_of
+from taskqueue.webhook.transfers import Transfers
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WOULD_BECOME_GET = frozenset({301, 302, 303})
@@ -33,6 +34,8 @@ _TLS = frozenset(
     )
     if hasattr(pycurl, name)
 )  # fmt: skip
+_UNSAID = (("content-type", b"Content-Type:"), ("accept", b"Accept:"), ("expect", b"Expect:"))
+"""Headers that libcurl would add by itself, and the lines that tell it not to."""
 _LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_SEND_FAIL_REWIND})
 Headers = Sequence[tuple[str, str]]
 
@@ -83,12 +86,9 @@ async def deliver(transfers: Transfers, request: WebRequest, headers: Headers) -
 
 
 def _sent(request: WebRequest, target: ParsedUrl, headers: Headers, timeout_s: float) -> Sent:
-    lines = [f"{name}: {value}".encode() if value else f"{name};".encode() for name, value in headers]
+    lines = [(f"{name}: {value}" if value else f"{name};").encode() for name, value in headers]
     lowered = {name.lower() for name, _ in headers}
-    for name in ("Content-Type", "Accept", "User-Agent"):  # libcurl's own
-        if name.lower() not in lowered:
-            lines.append(f"{name}:".encode())
-    lines.append(b"Expect:")
+    lines += [line for name, line in _UNSAID if name not in lowered]
     host = target.host if target.address is None else None
     return Sent(target.url, host, request.method, lines, request.body, timeout_s, request.keep_response)
 

@@ -56,6 +56,11 @@ class Webhook(BaseWorker):
         self._slots = Slots(int(self.settings.get("concurrency") or 1))
         self._transfers: dict[Reach, Transfers] = {}
 
+    async def teardown(self) -> None:
+        """Leave the event loop."""
+        for transfers in self._transfers.values():
+            transfers.close()
+
     async def handle_task(self, body: Any) -> Any:
         """Make the request; the result is described at the top of this module."""
         if HANDOUT in self.task.headers:
