@@ -49,6 +49,12 @@ def check_url(text: object) -> ParsedUrl:
         raise TargetRefused(f"the URL is {type(text).__name__}; expected text")
     if len(text) > URL_LIMIT or (not text.isascii() and len(text.encode(errors="surrogatepass")) > URL_LIMIT):
         raise TargetRefused(f"the URL is longer than {URL_LIMIT} bytes")
+    return _parsed(text)
+
+
+@lru_cache(256)
+def _parsed(text: str) -> ParsedUrl:
+    """`check_url` of a text that is short enough to be remembered: most tasks of a queue have the same few URLs."""
     if not text.isprintable() or " " in text:  # of all blanks only U+0020 is printable
         letter = next(each for each in text if not each.isprintable() or each == " ")
         raise TargetRefused(f"the URL has the character U+{ord(letter):04X}; encode it as in %20")

@@ -32,7 +32,7 @@ Judge = Callable[[str, int, str | None], Verdict]
 """Of address, port, and the name that was resolved to it (None for a literal address)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sent:
     """One request as it goes out."""
 
@@ -77,6 +77,7 @@ class Handle:
 
     def __init__(self, judge: Judge, ca_file: str | None) -> None:
         self._judge = judge
+        self._shape: tuple[str, int, int] | None = None
         self.curl: Any = pycurl.Curl()
         for option, value in (
             (pycurl.NOSIGNAL, 1),
@@ -100,7 +101,7 @@ class Handle:
             self.curl.setopt(pycurl.CAINFO, ca_file)
 
     def load(self, sent: Sent) -> None:
-        """Prepare the handle: every option that differs between requests is set each time."""
+        """Prepare the handle: URL and headers each time, other options where they differ from the last ones."""
         self._name, self._keep = sent.name, sent.keep
         self._head: list[bytes] = []
         self._head_bytes = self._received = self._sent_bytes = 0
@@ -110,6 +111,11 @@ class Handle:
         self._body = sent.body
         curl, timeout_ms = self.curl, max(1, round(sent.timeout_s * 1000))
         curl.setopt(pycurl.URL, sent.url)
+        curl.setopt(pycurl.HTTPHEADER, sent.headers)
+        shape = (sent.method, len(sent.body), timeout_ms)
+        if shape == self._shape:
+            return
+        self._shape = shape
         if sent.body or sent.method in {"POST", "PUT", "PATCH"}:
             curl.setopt(pycurl.POST, 1)
             curl.setopt(pycurl.POSTFIELDSIZE_LARGE, len(sent.body))
@@ -117,7 +123,6 @@ class Handle:
             curl.setopt(pycurl.HTTPGET, 1)
         curl.setopt(pycurl.NOBODY, sent.method == "HEAD")
         curl.setopt(pycurl.CUSTOMREQUEST, sent.method)
-        curl.setopt(pycurl.HTTPHEADER, sent.headers)
         curl.setopt(pycurl.TIMEOUT_MS, timeout_ms)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(timeout_ms, CONNECT_TIMEOUT_MS))
 

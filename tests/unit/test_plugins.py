@@ -31,11 +31,12 @@ class Site:
         record: str | None = "a.py,sha256=1,1\n",
         source: str = "raise AssertionError('a plugin was imported')\n",
         module: str | None = None,
+        metadata: str = "",
     ) -> None:
         """Write NAME-VERSION.dist-info as pip does, and a module that must not be imported."""
         info = self.path / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}")
         (info / "entry_points.txt").write_text(entries)
         if record is not None:
             (info / "RECORD").write_text(record)
@@ -139,6 +140,32 @@ def test_the_fingerprint_changes_with_version_entry_and_files(site: Site, tmp_pa
         finally:
             sys.path.remove(str(place.path))
     assert len(prints) == len(variants)
+
+
+EXTRAS = """Requires-Dist: always-there-not
+Requires-Dist: TQ_Needed[c]>=2; extra == "Http"
+Requires-Dist: tq-other ; extra == 'other'
+Requires-Dist: tq-new; python_version < "3" and extra == "http"
+"""
+
+
+def test_a_plugin_whose_extra_is_not_installed_is_left_out_quietly(site: Site, caplog: Caught) -> None:
+    entries = entry("web = tq_web:W [http]", "both = tq_web:W.factory [http,other]", "plain = tq_web:W")
+    site.install("tq-web", entries, metadata=EXTRAS)
+    with caplog.at_level(logging.INFO, "taskqueue.plugins"):
+        assert list(found()) == ["plain"]
+        site.install("tq.needed", "")
+        assert list(found()) == ["plain", "web"]
+        site.install("tq-other", "")
+        assert list(found()) == ["both", "plain", "web"]
+    assert not caplog.records
+    assert "tq_web" not in sys.modules
+
+
+def test_our_own_webhook_comes_with_the_extra_http() -> None:
+    plugin = plugins.installed()["webhook"]
+    assert (plugin.distribution, plugin.entry_value) == ("taskqueue", "taskqueue.webhook.plugin:Webhook.factory [http]")
+    assert callable(load_plugin("webhook", plugin.entry_value))
 
 
 def test_a_broken_distribution_does_not_hide_the_others(site: Site, caplog: Caught) -> None:

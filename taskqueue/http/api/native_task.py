@@ -165,9 +165,10 @@ def _with_dedup(spec: TaskSpec, value: Any, faults: list[Fault]) -> TaskSpec:
         return spec
     window = read_field(faults, "#/dedup/window", given.get("window"), read_duration, DEDUP_WINDOW_LIMIT_S, 1.0)
     if by == "content":
-        return replace(spec, dedup_key=f"content:{content_hash(spec)}", dedup_window_s=window or CONTENT_WINDOW_S)
-    key = read_field(faults, "#/dedup/by", by, task_fields.text, 255)
-    return replace(spec, dedup_key=own_key(key or ""), dedup_window_s=window)
+        key = "" if faults else f"content:{content_hash(spec)}"
+        return replace(spec, dedup_key=key, dedup_window_s=window or CONTENT_WINDOW_S)
+    own = read_field(faults, "#/dedup/by", by, task_fields.text, 255)
+    return replace(spec, dedup_key=own_key(own or ""), dedup_window_s=window)
 
 
 def own_key(key: str) -> str:

@@ -46,6 +46,11 @@ _READERS: Mapping[str, tuple[str, Callable[[Any, ReadingRules], Any]]] = {
 }
 KEYS = (*_READERS, "retry", *RETRY_READERS)
 """All keys of a queue's document that may be written, but for `name`."""
+_HINTS = {
+    "rate": "did you mean rate_limit?",
+    "max_retries": "say max_attempts, which counts the first one, too",
+    "state": "pause and resume the queue by :pause and :resume",
+}
 READ_ONLY = ("source", "paused", "tasks", "oldest_ready_at", "created_at")
 """Keys that are shown, and ignored where a client sends back what it got."""
 
@@ -61,7 +66,7 @@ def read_queue(
     if type(document) is not dict:
         raise Problem("validation", errors=[fault_at("#", f"must be an object, and is {kind_of(document)}")])
     faults: list[Fault] = []
-    unknown_keys(faults, "#", [key for key in document if key not in READ_ONLY], ("name", *KEYS))
+    unknown_keys(faults, "#", [key for key in document if key not in READ_ONLY], ("name", *KEYS), _HINTS)
     given = document.get("name")
     if name is None:
         name = read_field(faults, "#/name", "" if given is None else given, queue_name)
@@ -133,7 +138,7 @@ def queue_document(settings: QueueSettings, state: QueueState) -> dict[str, Any]
         "name": settings.name,
         "source": state.source,
         "paused": state.paused,
-        "rate_limit": queue_fields.shown_rate(settings.rate_limit),
+        "rate_limit": None if settings.rate_limit is None else queue_fields.shown_rate(settings.rate_limit),
         "burst": settings.burst,
         "concurrency": settings.concurrency,
         "timeout": settings.timeout_s,

@@ -35,15 +35,14 @@ def rate(value: Any) -> float:
     return found
 
 
-def shown_rate(per_second: float | None) -> str | None:
-    """A rate in the smallest unit of time that makes it a whole number: `10/s`, `5000/h`; None for None."""
-    if per_second is None:
-        return None
+def shown_rate(per_second: float) -> str | float:
+    """A rate in the smallest unit of time that makes it a whole number: `10/s`, `5000/h`; where none does, the number
+    itself, so that it can be sent back."""
     for unit, seconds in _SECONDS.items():
         count = per_second * seconds
-        if count >= 1 and abs(count - round(count)) < 1e-6 * count:
+        if 1 <= count < 1e9 and abs(count - round(count)) < 1e-9 * count:
             return f"{round(count)}/{unit}"
-    return f"{per_second:.9g}/s"
+    return per_second
 
 
 def statuses(value: Any) -> tuple[int, ...]:

@@ -61,7 +61,9 @@ def read_raw_task(
     for name, value in headers:
         low = name.lower()
         if low == "content-type":
-            content_type = value.strip() or None
+            bad = [fault_of_header(name, detail) for _, detail in rules.check_headers(((name, value),))]
+            faults.extend(bad)
+            content_type = None if bad else value.strip() or None
         elif low.startswith(FORWARD):
             forwarded.setdefault(name[len(FORWARD) :], []).append(value.strip())
         elif low in _KEYS:

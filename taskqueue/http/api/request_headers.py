@@ -7,6 +7,7 @@ wants; a key that is not understood is a fault, for ignoring it would make two t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -60,6 +61,15 @@ def read_idempotency_key(value: str | None) -> str | None:
     if fault := fault_of_key(key):
         raise _bad_key(fault)
     return key
+
+
+def fingerprint(method: str, path: str, query: str, media: str, body: bytes) -> str:
+    """SHA-256, in hex, of what makes a request the same one as before; `media` is its type without parameters."""
+    digest = hashlib.sha256()
+    for part in (method.encode(), path.encode(), query.encode(), media.encode(), body):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def fault_of_key(key: str) -> str | None:

@@ -115,7 +115,7 @@ def in_units(seconds: float) -> str:
 
 def _number(value: Any) -> float | None:
     if type(value) is int or type(value) is float:
-        return value if math.isfinite(value) and abs(value) < 1e15 else None
+        return value if abs(value) < 1e15 else None
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     return None

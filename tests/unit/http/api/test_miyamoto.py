@@ -175,3 +175,7 @@ def test_an_error_speaks_to_both_worlds() -> None:
     assert (status, headers["Content-Type"]) == (404, "application/problem+json")
     assert (found["status"], found["reason"], found["type"]) == ("error", "No queue 'x'.", "/problems/unknown-queue")
     assert found["error"]["code"] == 404
+
+
+def test_the_first_of_two_urls_counts() -> None:
+    assert read(f"task.url={URL}&task.url=http://other.example/").url == URL

@@ -10,6 +10,7 @@ from taskqueue.http.api.problems import Problem
 from taskqueue.http.api.request_headers import (
     ContentType,
     Preferences,
+    fingerprint,
     read_content_type,
     read_idempotency_key,
     read_prefer,
@@ -79,6 +80,19 @@ def test_a_bad_idempotency_key(value: str, detail: str) -> None:
     assert list(caught.value.errors) == [{"header": "Idempotency-Key", "detail": detail}]
 
 
+def test_a_fingerprint_tells_requests_apart() -> None:
+    requests = [
+        ("POST", "/v1/queues/a/tasks", "", "application/json", b"{}"),
+        ("PUT", "/v1/queues/a/tasks", "", "application/json", b"{}"),
+        ("POST", "/v1/queues/b/tasks", "", "application/json", b"{}"),
+        ("POST", "/v1/queues/a/tasks", "url=x", "application/json", b"{}"),
+        ("POST", "/v1/queues/a/tasks", "", "", b"application/json{}"),
+        ("POST", "/v1/queues/a/tasks", "", "application/json", b"{ }"),
+    ]
+    assert len({fingerprint(*each) for each in requests}) == len(requests)
+    assert fingerprint(*requests[0]) == fingerprint(*requests[0])
+
+
 @pytest.mark.parametrize(
     ("parent", "state", "expected"),
     [
@@ -120,7 +134,9 @@ def test_json_is_taken(value: str | None) -> None:
     require_json(value)
 
 
-@pytest.mark.parametrize("value", ["application/json; charset=utf-16", "application/xml", "multipart/form-data", "image/png"])
+@pytest.mark.parametrize(
+    "value", ["application/json; charset=utf-16", "application/xml", "multipart/form-data", "image/png"]
+)
 def test_anything_else_is_not_taken_as_json(value: str) -> None:
     with pytest.raises(Problem) as caught:
         require_json(value)

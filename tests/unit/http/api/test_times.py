@@ -65,7 +65,7 @@ NOT_THERE = "is a time that does not exist"
         ("2026-01-01", NO_TIME),
         ("2026-01-01T00:00Z", NO_TIME),
         ("2026-01-01T00:00:00Z\n", NO_TIME),
-        ("٢٠٢٦-01-01T00:00:00Z", NO_TIME),
+        ("\u0662026-01-01T00:00:00Z", NO_TIME),
         ("tomorrow", NO_TIME),
         (5, NO_TIME),
         (None, NO_TIME),
@@ -108,7 +108,24 @@ def test_a_duration_is_read(value: Any, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [-1, "5", "5 weeks", "-5s", "s", "", "1e3s", "5S", True, None, {}, float("nan"), float("inf"), "٥s", "5s\n", 10**400],
+    [
+        -1,
+        "5",
+        "5 weeks",
+        "-5s",
+        "s",
+        "",
+        "1e3s",
+        "5S",
+        True,
+        None,
+        {},
+        float("nan"),
+        float("inf"),
+        "\u0665s",
+        "5s\n",
+        10**400,
+    ],
 )
 def test_what_is_no_duration_is_told(value: Any) -> None:
     with pytest.raises(BadTime):
@@ -116,7 +133,7 @@ def test_what_is_no_duration_is_told(value: Any) -> None:
 
 
 def test_bounds_are_told_in_units() -> None:
-    with pytest.raises(BadTime, match="^must be from 100ms to 31d: '32d'$"):
+    with pytest.raises(BadTime, match=r"^must be from 100ms to 31d: '32d'$"):
         read_duration("32d", 31 * 86_400, 0.1)
     assert [in_units(each) for each in (0, 0.1, 5, 5400, 7200, 86_400, 1.5)] == [
         "0s", "100ms", "5s", "90m", "2h", "1d", "1.5s",
@@ -128,7 +145,7 @@ def test_miyamotos_countdown(value: Any, seconds: float) -> None:
     assert read_seconds(value, 60) == seconds
 
 
-@pytest.mark.parametrize("value", ["5m", -1, 61, "", None, float("nan"), True])
+@pytest.mark.parametrize("value", ["5m", -1, 61, 10**400, "", None, float("nan"), True])
 def test_what_is_no_countdown_is_told(value: Any) -> None:
-    with pytest.raises(BadTime, match="^must be a number of seconds from 0 to 60"):
+    with pytest.raises(BadTime, match=r"^must be a number of seconds from 0 to 60"):
         read_seconds(value, 60)
