@@ -425,6 +425,14 @@ def test_a_report_that_the_connection_took_along_is_told_anew() -> None:
     assert not watch.told()
 
 
+def test_what_has_ended_is_not_told_as_begun_while_its_outcome_is_published() -> None:
+    watch = Watch()
+    watch.loop.advance(0.9)
+    watch.run.life.move(RunState.PUBLISHING)
+    watch.loop.advance(5.0)
+    assert not watch.told()
+
+
 def test_nothing_is_told_to_a_broker_that_takes_nothing() -> None:
     watch = Watch()
     watch.connection.blocked = True
