@@ -109,7 +109,8 @@ def _webhook(report: HandoutReport, keep_bytes: int, now_ms: int) -> Event:
         dead = "gone"
     retry_after_s = None if said.get("retry_after_s") is None else _number(said["retry_after_s"], 0.0)
     return Outcome(
-        report.task_id, report.number, report.task_attempt, success, record, result, answered=answered, dead_reason=dead,
+        report.task_id, report.number, report.task_attempt, success, record, result, answered=answered,
+        dead_reason=dead,
         retry_after_s=retry_after_s, rests=status in {429, 503} and retry_after_s is not None,
         failing=outcome in {"timeout", "connect", "dns", "tls"} or status == 429 or (status or 0) >= 500,
         crashes=report.crashes,
