@@ -151,10 +151,6 @@ def close(transaction: Transaction, origin: str) -> bool:
     connection, now_ms = transaction.connection, transaction.now_ms
     if not connection.run("DELETE FROM origins WHERE origin = ?", origin):
         return False
-    connection.run(
-        "UPDATE tasks SET due_ms = ? WHERE due_ms > ? AND origin = ? AND reason = 'origin-rests'",
-        now_ms,
-        now_ms,
-        origin,
-    )
+    waiting = "UPDATE tasks SET due_ms = ? WHERE due_ms > ? AND origin = ? AND reason = 'origin-rests'"
+    connection.run(waiting, now_ms, now_ms, origin)
     return True
