@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskqueue.targets.addresses import parse_address, unwrapped
+
 
 @dataclass(frozen=True, slots=True)
 class RetrySettings:
@@ -113,5 +115,9 @@ class HttpSettings:
 def _is_loopback(listen: str) -> bool:
     if listen.startswith("unix:"):
         return True
-    host = listen.rpartition(":")[0].strip("[]")
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    host = listen.rpartition(":")[0]
+    try:
+        address = parse_address(host)
+    except ValueError:
+        return False
+    return host == "localhost" if address is None else unwrapped(address).is_loopback
