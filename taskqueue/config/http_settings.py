@@ -44,7 +44,7 @@ class QueueSettings:
     """Answers after which a task is dead at once."""
     follow_redirects: int = 0
     sign: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that every request of the queue gets, where its task does not set them."""
     retry: RetrySettings = RetrySettings()
 
@@ -60,7 +60,7 @@ class ScheduleSettings:
     queue: str = "default"
     url: str | None = None
     method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: str | None = None
     json: str | None = None
     worker_type: str | None = None
@@ -75,7 +75,7 @@ class HttpSettings:
 
     listen: tuple[str, ...] = ("127.0.0.1:8088",)
     """`host:port` (`[::1]:8088` for IPv6), or `unix:/path`."""
-    book: str = "sqlite:/var/lib/taskqueue/http.db"
+    book: str = field(default="sqlite:/var/lib/taskqueue/http.db", repr=False)
     """`sqlite:/path`, or a `postgresql://` URL, which may hold a password: never show it as it is."""
     processes: int | None = 1
     """Front processes; None for one per CPU (`auto`)."""

@@ -110,7 +110,9 @@ def test_processes(text: str, count: int | None) -> None:
     assert http(f"processes: {text}\nbook: postgres://h/d").processes == count
 
 
-@pytest.mark.parametrize(("text", "count"), [("1", 1), ("unlimited", -1), ("Unlimited", -1), ("-1", -1), ("none", None)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("1", 1), ("unlimited", -1), ("Unlimited", -1), ("-1", -1), ("none", None)]
+)
 def test_attempts(text: str, count: int | None) -> None:
     assert queue(f"max_attempts: {text}").retry.max_attempts == count
 
