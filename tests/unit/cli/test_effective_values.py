@@ -37,9 +37,9 @@ def test_the_defaults_are_written_as_the_configspec_has_them() -> None:
     assert {each.origin for each in defaults} == {""}
 
 
-@given(st.integers(1, 10_000_000), st.sampled_from("smhd"))
+@given(st.integers(1000, 10_000_000), st.sampled_from("smhd"))
 def test_a_rate_is_read_back(count: int, unit: str) -> None:
-    per_second = rate(f"{count / 1000:.3f}/{unit}") if 1 / 86400 <= count / 1000 / 86400 else 1.0
+    per_second = rate(f"{count / 1000:.3f}/{unit}")
     assert rate(text("rate", per_second)) == pytest.approx(per_second, rel=1e-9)
 
 

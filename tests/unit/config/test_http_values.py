@@ -18,6 +18,7 @@ BOOK = "expected sqlite:/path/of/a/file, or postgresql://user:password@host/data
 QUEUE = "expected letters, digits, '_', '.' and '-', the first a letter or digit, at most 100"
 NETWORK = "expected an address, or a network such as 10.0.0.0/8 or fd00::/8, or a list of them"
 ATTEMPTS = "expected a whole number from 1 to 1000000, unlimited, or none for the default"
+STATUSES = "expected HTTP statuses from 300 to 599, such as 404, 410"
 BASE_PATH = "expected a path such as /tasks, without a slash at its end"
 URL = "expected http://host/path or https://host/path"
 CRON = (
@@ -229,14 +230,14 @@ def test_all_of_a_schedule() -> None:
         ("http", "max_body: 17M", "'17M' is wrong; expected a size such as 65536, 512k, 16M or 1 GiB, from 1k to 16M"),
         ("http_q", "max_attempts: 0", f"'0' is wrong; {ATTEMPTS}"),
         ("http_q", "max_attempts: unlimitd", f"'unlimitd' is wrong; {ATTEMPTS}; did you mean 'unlimited'?"),
-        ("http_q", "permanent_statuses: 200", "'200' is wrong; expected HTTP statuses from 300 to 599, such as 404, 410"),
-        ("http_q", "permanent_statuses: 404, gone",
-         "'gone' is wrong; expected HTTP statuses from 300 to 599, such as 404, 410"),
+        ("http_q", "permanent_statuses: 200", f"'200' is wrong; {STATUSES}"),
+        ("http_q", "permanent_statuses: 404, gone", f"'gone' is wrong; {STATUSES}"),
         ("http_q", "headers: X-A: s3cret, s3cret", "header 2 is wrong; expected 'Name: value', or a list of them"),
         ("http_q", "headers: : s3cret", "header 1 is wrong; expected 'Name: value', or a list of them"),
         ("http_q", "headers: X-A: s3cret, x-a: 2", "names the header 'x-a' more than once; expected each name once"),
         ("http_q", "headers: Host: s3cret", "header Host: a task may not set it; leave it out"),
-        ("http_q", "headers: X A: s3cret", "header 'X A': no header name; expected letters, digits and !#$%&'*+-.^_`|~"),
+        ("http_q", "headers: X A: s3cret",
+         "header 'X A': no header name; expected letters, digits and !#$%&'*+-.^_`|~"),
         ("http_q", "headers: X-A: s3\x07cret",
          "header X-A: its value has control characters, as a line break is one"),
         ("http_q", "target: ftp://u:s3cret@h/", f"the URL has the scheme ftp; expected http or https; {URL}"),
@@ -274,7 +275,8 @@ def test_a_queue_with_a_name_of_the_apis(name: str) -> None:
         ("timezone: ../etc", "'../etc' is wrong; expected a time zone such as UTC or Europe/Berlin"),
         ("queue: a, b", LIST),
         ("queue: v1", "the name 'v1' is one that the API keeps for itself; expected another name"),
-        ("url: a b", "'a b' is wrong; expected http://… or https://…, or, for a queue with a target, the path behind it"),
+        ("url: a b",
+         "'a b' is wrong; expected http://… or https://…, or, for a queue with a target, the path behind it"),
         ("url: http:///p", f"the URL has no host; {URL}"),
         ("method: GTE", "'GTE' is wrong; expected one of POST, GET, HEAD, PUT, DELETE, PATCH, OPTIONS; "
                         "did you mean 'GET'?"),
@@ -319,8 +321,7 @@ def test_an_unknown_key(section: str, line: str, near: str) -> None:
          "json", "permanent_statuses", "targets", "targets_allow", "targets_deny", "secrets", "queue", "queues"]
     ),
     value=st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), max_size=30)
-    | st.lists(st.sampled_from(["http://", "postgresql://", "sqlite:/", "[", "]", ":", "@", "/", "*", "%", "0x", "9", "é"]))
-    .map("".join),
+    | st.lists(st.sampled_from(["http://", "postgresql://", "sqlite:/", *"[]:@/*%é9", "0x"])).map("".join),
 )  # fmt: skip
 def test_any_value_is_taken_or_a_fault_in_one_line(kind: str, key: str, value: str) -> None:
     for fault in faults(f"[{kind}]\n{key}: {value}\n", installed=("webhook",)):

@@ -59,7 +59,8 @@ def test_only_root_can_give_it_a_user_of_its_own() -> None:
     [
         (
             "[webhook]\ntargets: publc\n",
-            "2: [webhook] targets: 'publc' is wrong; expected one of auto, public, private, any; did you mean 'public'?",
+            "2: [webhook] targets: 'publc' is wrong; expected one of auto, public, private, any; "
+            "did you mean 'public'?",
         ),
         (
             "[webhook]\ntargets: public, any\n",
