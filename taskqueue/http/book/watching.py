@@ -51,7 +51,7 @@ def beat(transaction: Transaction, front: Beat) -> list[tuple[str, str]]:
         "ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms, config_hash = excluded.config_hash",
         front.front, front.host, front.started_ms, now_ms, front.version, front.config_hash,
     )  # fmt: skip
-    alive_since_ms = now_ms if front.only_front else now_ms - DEAD_MS
+    alive_since_ms = now_ms + 1 if front.only_front else now_ms - DEAD_MS
     claims = connection.all(
         "SELECT id, queue, worker_type FROM tasks WHERE watch_ms IS NOT NULL AND front IS NOT NULL AND front <> ? "
         "AND front NOT IN (SELECT id FROM fronts WHERE beat_ms >= ?) LIMIT ?" + connection.skip_locked,
