@@ -108,7 +108,7 @@ class Deliveries:
         if delivery.fault:
             self._attempts.faulty(run)
         elif run.handout is not None and self._handouts.refuses(run):
-            log.debug("hand-out refused: task=%s", run.message_id)
+            pass  # its front has it back
         elif self._draining:
             self._settler.hand_back(run, Returned.STOPPED)
         else:

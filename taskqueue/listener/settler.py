@@ -94,7 +94,7 @@ class Settler:
 
     def give_back(self, run: Run, why: Returned) -> None:
         """Tell the front of `run`, a hand-out, that it is not run to its end here, and `why`."""
-        log.info("hand-out given back: group=%s task=%s why=%s", self._settings.name, run.message_id, why.value)
+        log.debug("hand-out given back: group=%s task=%s why=%s", self._settings.name, run.message_id, why.value)
         self._publish(run, [self._answers.returned(run, why)])
 
     def fail(self, run: Run, reason: DeadReason, error_type: str, error: str, trace: str, runtime_ms: float) -> None:
