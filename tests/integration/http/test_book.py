@@ -203,6 +203,20 @@ def test_a_hand_out_that_comes_back_counts_only_where_it_is_the_current_one(book
     with_book(book_url, body)
 
 
+def test_a_hand_out_that_was_begun_and_is_redelivered_has_lost_its_host(book_url: str) -> None:
+    async def body(desk: Desk) -> None:
+        task_id = (await desk.add()).task_id
+        for crashes in range(20):
+            [handout] = (await desk.claim()).handouts
+            assert handout.crashes == crashes
+            await desk.book.settle(Lasts(task_id, handout.number, desk.book.now_ms() + 1000))
+            back = Returned(task_id, handout.number, handout.crashes, started=True, why="redelivered")
+            settled = await desk.book.settle(back)
+        assert settled.state is TaskState.DEAD, "it may be what ends them"
+
+    with_book(book_url, body)
+
+
 def test_cancel(book_url: str) -> None:
     async def body(desk: Desk) -> None:
         waiting, running, ended = [(await desk.add()).task_id for _ in range(3)]
