@@ -1,8 +1,8 @@
 """The routes that change all tasks that match a filter, and those of origins.
 
 `POST /v1/tasks:retry` with `{"filter": {"state": "dead", "queue": "emails"}, "rate": 10}` begins them anew, ten a
-second: each gets a due time of its own, so that nothing has to go on after the answer. With `dry_run` they are only counted.
-An answer comes after some seconds at the latest; `more` says that the same request has more to do.
+second: each gets a due time of its own, so that nothing has to go on after the answer. With `dry_run` they are only
+counted. An answer comes after some seconds at the latest; `more` says that the same request has more to do.
 """
 
 from __future__ import annotations
