@@ -204,7 +204,7 @@ def load(
         sections,
         reserved,
         from_environ,
-        webhook_defaults(DEFAULTS[GROUP], user_exists),
+        webhook_defaults(DEFAULTS[GROUP]),
     )
 
 

@@ -15,7 +15,7 @@ from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.inifile import Fault
 from taskqueue.config.keys import GROUP, KEYS
 from taskqueue.config.sections import Section, Sections
-from taskqueue.config.values import Raw, did_you_mean, items, nearest
+from taskqueue.config.values import Raw, did_you_mean, items, nearest, user_exists
 from taskqueue.targets.policy import parse_entry
 
 WEBHOOK = "webhook"
@@ -28,10 +28,10 @@ _TARGETS = ("auto", "public", "private", "any")
 _ENTRY_IS = "an address, a network such as 10.0.0.0/8, a name or *.name, each with or without :port"
 
 
-def webhook_defaults(group: Mapping[str, Any], user_exists: Callable[[str], bool]) -> dict[str, Any]:
+def webhook_defaults(group: Mapping[str, Any], exists: Callable[[str], bool] = user_exists) -> dict[str, Any]:
     """The defaults of its group's keys; `group` are those of any group. Its workers wait for the network, many requests
-    at a time. Only root can give them a unix user of their own."""
-    own_user = USER if os.geteuid() == 0 and user_exists(USER) else None
+    at a time. Only root can give them a unix user of their own, and only one that `exists`: a default is no fault."""
+    own_user = USER if os.geteuid() == 0 and exists(USER) else None
     return {**group, "concurrency": 200, "user": own_user}
 
 

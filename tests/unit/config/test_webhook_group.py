@@ -13,6 +13,7 @@ from taskqueue.config import webhook_group
 from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.load import load
 from taskqueue.config.settings import GroupSettings
+from taskqueue.config.values import user_exists
 from taskqueue.targets.policy import make_policy
 
 ENTRY = "expected an address, a network such as 10.0.0.0/8, a name or *.name, each with or without :port"
@@ -34,24 +35,26 @@ def test_an_ordinary_group_with_defaults_of_its_own() -> None:
     assert values["concurrency"] == (200, "")
 
 
+HERE = webhook_group.USER if os.geteuid() == 0 and user_exists(webhook_group.USER) else None
+"""The default on the host of this test."""
+
+
 @pytest.mark.parametrize(
-    ("text", "users", "expected"),
-    [
-        ("", {"taskqueue-webhook"}, "taskqueue-webhook" if os.geteuid() == 0 else None),
-        ("", {"other"}, None),
-        ("[webhook]\nuser: none\n", {"taskqueue-webhook"}, None),
-        ("[webhook]\nuser: other\n", {"taskqueue-webhook", "other"}, "other"),
-    ],
+    ("text", "expected"),
+    [("", HERE), ("[webhook]\nuser: none\n", None), ("[webhook]\nuser: x\n", "x"), ("[DEFAULT]\nuser: x\n", "x")],
 )
-def test_the_unix_user(text: str, users: set[str], expected: str | None) -> None:
-    found = load("config.ini", text=text, environ={}, user_exists=users.__contains__)
-    assert group(found, "webhook", ("webhook", "w")).user == expected
-    assert group(found, "w", ("webhook", "w")).user is None
+def test_the_unix_user_is_never_one_that_is_missing_unless_somebody_says_so(text: str, expected: str | None) -> None:
+    found = load("config.ini", text=text, environ={}, user_exists=lambda _name: True)  # as doctor does it
+    assert group(found, "webhook", ("webhook",)).user == expected
+    assert group(load_text("[webhook]\n"), "w", ("webhook", "w")).user is None
 
 
-def test_only_root_can_give_it_a_user_of_its_own() -> None:
-    defaults = webhook_group.webhook_defaults({"concurrency": 1, "user": None}, lambda _name: True)
-    assert defaults == {"concurrency": 200, "user": "taskqueue-webhook" if os.geteuid() == 0 else None}
+@pytest.mark.parametrize(
+    ("is_there", "user"), [(True, "taskqueue-webhook" if os.geteuid() == 0 else None), (False, None)]
+)
+def test_the_default_of_its_user(is_there: bool, user: str | None) -> None:
+    defaults = webhook_group.webhook_defaults({"concurrency": 1, "user": None, "workers": 1}, lambda _name: is_there)
+    assert defaults == {"concurrency": 200, "user": user, "workers": 1}
 
 
 @pytest.mark.parametrize(
