@@ -44,7 +44,7 @@ def _serve(command: Command) -> int:
     settings = command.settings
     sockets = open_sockets(settings.http.listen)
     try:
-        with daemon.daemonized(command.options, settings.logging, become=identity(None)):
+        with daemon.daemonized(command.options, settings.logging, become=identity(None), keep=sockets):
             kernel.hide_memory()  # it holds the passwords of broker and book
             set_title("http")
             asyncio.run(_life(command, sockets))
