@@ -75,10 +75,10 @@ def processes(value: Raw, high: str) -> int | None:
 
 def queue_names(value: Raw) -> tuple[str, ...]:
     """Names of queues of tasks. Raises `BadValue`."""
-    for name in items(value):
+    for name in _any(value):
         if (wrong := queue_fault(name)) is not None:
             raise BadValue(wrong)
-    return tuple(items(value))
+    return tuple(_any(value))
 
 
 def queue_fault(name: str) -> str | None:
@@ -92,16 +92,16 @@ def queue_fault(name: str) -> str | None:
 
 def statuses(value: Raw) -> tuple[int, ...]:
     """HTTP statuses, 300 to 599. Raises `BadValue`."""
-    for each in items(value):
+    for each in _any(value):
         if not re.fullmatch("[345][0-9]{2}", each):
             raise bad(each, "HTTP statuses from 300 to 599, such as 404, 410")
-    return tuple(int(each) for each in items(value))
+    return tuple(int(each) for each in _any(value))
 
 
 def http_headers(value: Raw) -> dict[str, str]:
     """Headers, each as `Name: value`. Raises `BadValue` without the value, which may be a secret."""
     found: dict[str, str] = {}
-    for number, each in enumerate(items(value), 1):
+    for number, each in enumerate(_any(value), 1):
         header = _HEADER.fullmatch(each)
         if header is None:
             raise BadValue(f"header {number} is wrong; expected 'Name: value', or a list of them")
@@ -122,12 +122,12 @@ def http_target(value: Raw) -> str:
 
 def networks(value: Raw) -> tuple[str, ...]:
     """Networks and addresses. Raises `BadValue`."""
-    for each in items(value):
+    for each in _any(value):
         try:
             ipaddress.ip_network(each)
         except ValueError:
             raise bad(each, "an address, or a network such as 10.0.0.0/8 or fd00::/8, or a list of them") from None
-    return tuple(items(value))
+    return tuple(_any(value))
 
 
 def base_path(value: Raw) -> str:
@@ -161,6 +161,11 @@ def timezone(value: Raw) -> str:
 def any_text(value: Raw) -> str:
     """Any text; its commas are part of it."""
     return ", ".join(items(value))
+
+
+def _any(value: Raw) -> list[str]:
+    """The items of a value that may be empty, or `none`."""
+    return [] if value in ("", "none") else items(value)
 
 
 KINDS = (

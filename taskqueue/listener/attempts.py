@@ -19,7 +19,7 @@ from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.protocol.dead_letters import DeadReason
-from taskqueue.protocol.handouts import CRASHED
+from taskqueue.protocol.handout_reports import Returned
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +52,26 @@ class Attempts:
             self._fail(run, reason, report.error_type, report.error, report.trace, report.runtime_ms)
 
     def crashed(self, run: Run, detail: str) -> None:
-        """The attempt ended its worker, as `detail` says: run it again at once, up to `max_crashes` times in all."""
+        """The attempt ended its worker, as `detail` says: run it again at once, up to `max_crashes` times in all.
+
+        It is for its front to have a hand-out run again: the count goes with it.
+        """
         self.counts["crashed"] += 1
         run.crashes += 1
         if run.crashes >= self._settings.max_crashes:
             self._fail(run, DeadReason.CRASHED, "WorkerCrashed", detail, detail, 0.0)
         elif run.handout is not None:
-            self._settler.give_back(run, CRASHED)
+            self._settler.give_back(run, Returned.CRASHED)
         else:
             run.attempt += 1
             self._runs.wait_first([run])
+
+    def interrupted(self, runs: list[Run]) -> None:
+        """Their worker was killed for another run's sake: run them again at once, or have their front do that."""
+        for run in runs:
+            if run.handout is not None:
+                self._settler.give_back(run, Returned.HANDED_BACK)
+        self._runs.wait_first([run for run in runs if run.handout is None])
 
     def timed_out(self, run: Run) -> None:
         """The worker was killed because the attempt took longer than `time_limit`."""

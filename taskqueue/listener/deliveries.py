@@ -7,7 +7,8 @@
 4. While it runs: after `time_limit` the worker is killed; after 20 s the delivery is leased; what waits behind it for
    1 s goes to other workers or other hosts.
 5. The worker dies: `worker_gone` has `deaths` judge which run is to blame; the others wait again.
-6. The channel is closed: `lost` drops the runs that wait, since the broker delivers them again. Runs that have begun
+6. It is a front's hand-out: `handouts` gives it back where it may not begin, and tells the front while it runs.
+7. The channel is closed: `lost` drops the runs that wait, since the broker delivers them again. Runs that have begun
    go on, and are settled with the redelivery.
 
 All parts share one `Runs`. Steps 1 to 3 happen thousands of times in a second: nothing else may be done there.
@@ -16,6 +17,7 @@ All parts share one `Runs`. Steps 1 to 3 happen thousands of times in a second: 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from taskqueue.amqp import Connection, Consumer, Declarer, Delivery, Publisher
@@ -23,9 +25,10 @@ from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.loop import Loop
 from taskqueue.link import orders
 from taskqueue.link.assignment import Report
+from taskqueue.listener.answers import Answers
 from taskqueue.listener.attempts import Attempts
 from taskqueue.listener.deaths import TIME_LIMIT, Deaths
-from taskqueue.listener.handouts import Handouts
+from taskqueue.listener.handouts import HandOuts, unix_ms
 from taskqueue.listener.hoarding import Hoarding
 from taskqueue.listener.leases import Leases
 from taskqueue.listener.peers import Peers
@@ -38,6 +41,7 @@ from taskqueue.listener.time_limit import TimeLimit
 from taskqueue.listener.worker_process import Worker
 from taskqueue.listener.workers import Workers
 from taskqueue.protocol import queues
+from taskqueue.protocol.handout_reports import Returned, Slots
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class Deliveries:
         declarer: Declarer,
         publisher: Publisher,
         peers: Peers,
+        now_ms: Callable[[], int] = unix_ms,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -70,9 +75,9 @@ class Deliveries:
         queue = queues.worker(settings.worker_type, amqp)
         self._consumer = Consumer(connection, declarer, queue, 1, self.arrived, self.lost)
         self._prefetch = Prefetch(loop, settings, self._consumer, runs, self.workers)
-        reports = Reports(settings, runs, self.workers)
-        self._settler = Settler(settings, amqp, results_ttl_s, declarer, publisher, runs, reports, self._prefetch.apply)
-        self._handouts = Handouts(loop, publisher, runs, reports, self._settler)
+        answers = Answers(settings, self._slots)
+        self._settler = Settler(settings, amqp, results_ttl_s, declarer, publisher, runs, self._prefetch.apply, answers)
+        self._handouts = HandOuts(loop, connection, publisher, runs, self._settler, answers, now_ms)
         self._attempts = Attempts(settings, self._settler, runs)
         self._deaths = Deaths(settings, runs, self._attempts, self.workers, peers)
         self._limit = TimeLimit(loop, settings.time_limit_s, self.workers, self._kill_overdue)
@@ -105,8 +110,10 @@ class Deliveries:
             return
         if delivery.fault:
             self._attempts.faulty(run)
+        elif run.handout is not None and self._handouts.refuses(run):
+            log.debug("hand-out refused: task=%s", run.message_id)
         elif self._draining:
-            self._settler.hand_back(run)
+            self._settler.hand_back(run, Returned.STOPPED)
         else:
             runs.waiting.append(run)
             self.leases.watch()
@@ -129,13 +136,11 @@ class Deliveries:
         waiting = self.runs.waiting
         if not waiting:
             waiting.extend(self._scheduler.rebalance())
-        while waiting:
-            if waiting[0].handout is not None and self._handouts.is_late(waiting[0]):
-                self._handouts.return_late(waiting.popleft())
-            elif self._scheduler.assign(waiting[0]):
-                waiting.popleft()
-            else:
-                break
+        handouts = self._handouts
+        while waiting and (
+            (waiting[0].handout is not None and handouts.is_over(waiting[0])) or self._scheduler.assign(waiting[0])
+        ):
+            waiting.popleft()
         self._limit.watch()
         if self.runs.in_hand:
             self._hoarding.watch()
@@ -153,6 +158,13 @@ class Deliveries:
             self._deaths.judge(death, ordered=not self._handing_out)
             self._prefetch.apply()
             self.hand_out()
+
+    def _slots(self) -> Slots:
+        """What fronts are told: a listener that drains takes nothing more, and what waits gets the next free slots."""
+        if self._draining:
+            return Slots(0, 0)
+        slots, free = self.workers.slots()
+        return Slots(slots, max(0, free - len(self.runs.waiting)))
 
     def _worker_ready(self) -> None:
         if self._draining:
@@ -188,7 +200,7 @@ class Deliveries:
 
     def hand_back_all(self) -> None:
         """Hand back what waits, to be run by any host."""
-        self._hoarding.hand_back_all()
+        self._hoarding.hand_back_all(Returned.STOPPED)
 
     # -- for the status document
 

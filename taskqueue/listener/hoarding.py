@@ -23,6 +23,7 @@ from taskqueue.listener.prefetch import Prefetch
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.scheduler import Scheduler
 from taskqueue.listener.settler import Settler
+from taskqueue.protocol.handout_reports import Returned
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ class Hoarding:
     def end(self) -> None:
         """The listener drains: hand back all that waits; what workers have not read stays with them."""
         self._allowed = True
-        self.hand_back_all()
+        self.hand_back_all(Returned.STOPPED)
 
-    def hand_back_all(self) -> None:
-        """Hand back all that waits."""
+    def hand_back_all(self, why: Returned) -> None:
+        """Hand back all that waits; hand-outs go back to their fronts, which are told `why`."""
         for run in self._runs.take_waiting():
-            self._settler.hand_back(run)
+            self._settler.hand_back(run, why)
 
     def _check(self) -> None:
         self._timer = None
@@ -84,4 +85,4 @@ class Hoarding:
         self._scheduler.mean_s = max(self._scheduler.mean_s or 0.0, idle_s)
         self._prefetch.shrink()
         log.info("handed back for other hosts: group=%s workitems=%d", self._settings.name, waiting)
-        self.hand_back_all()
+        self.hand_back_all(Returned.HANDED_BACK)

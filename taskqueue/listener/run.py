@@ -19,8 +19,8 @@ from typing import NamedTuple
 from taskqueue.amqp import Delivery
 from taskqueue.foundation.lifecycle import Lifecycle
 from taskqueue.listener.states import RUN_MOVES, RunState
-from taskqueue.protocol.handouts import Handout, handout_of, kept
-from taskqueue.protocol.properties import Properties, attempts, handed_back, new_id
+from taskqueue.protocol.handouts import Handout, handout_of
+from taskqueue.protocol.properties import Properties, attempts, new_id
 from taskqueue.protocol.queues import Queue
 
 _numbers = count(1)
@@ -36,7 +36,7 @@ class Publish(NamedTuple):
     """Whether the listener declares the queue where it does not exist. A client's `reply_to` is never declared: where
     it does not exist, the result is dropped."""
     status: str = ""
-    """`success` or `error` for a result, "" for any other message."""
+    """`success` or `error` for a result, `report` for what else a front is told of its hand-out, "" for a workitem."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,9 +49,9 @@ class Run:
     attempt: int
     """The attempt that is under way, or comes next, from 1."""
     crashes: int
-    """How many of the attempts before it ended with the death of the worker."""
+    """How many attempts ended with the death of the worker; of a hand-out: over all its hand-outs."""
     handout: Handout | None = None
-    """Where it carries an attempt of a task of the HTTP half: what its front says of it."""
+    """What makes it a front's hand-out; None for an ordinary workitem."""
     number: int = field(default_factory=lambda: next(_numbers))
     """Names the run between listener and worker: `Assignment.tag` and `Report.tag`."""
     delivered: float = field(default_factory=time.monotonic)
@@ -65,6 +65,8 @@ class Run:
     """The broker has refused its copy for a lease; no other is sent."""
     alone: bool = False
     """It is one of several suspects of a crash: its worker gets nothing else beside it."""
+    told: float | None = None
+    """When its front was last told that it runs, on the monotonic clock; None where it was not. Of a hand-out only."""
     outcome: tuple[Publish, ...] = ()
     """All messages that it led to, until the broker has confirmed the last of them."""
     unanswered: int = 0
@@ -78,15 +80,11 @@ class Run:
 
     @property
     def failures(self) -> int:
-        """Attempts before this one that ended with an exception or a time limit: `max_retries` counts these. A hand-out
-        that crashed is given back, so that its crashes are none of the attempts here."""
-        return self.attempt - 1 - (self.crashes if self.handout is None else 0)
+        """Attempts before this one that ended with an exception or a time limit: `max_retries` counts these.
 
-    def copy(self, attempt: int) -> Properties:
-        """The properties of a copy that goes on, with `attempt` attempts begun."""
-        if self.handout is not None:
-            return kept(self.properties, attempt, self.crashes)
-        return handed_back(self.properties, attempt, self.crashes)
+        A hand-out whose worker dies is not run again here, so that none of its attempts here was a crash.
+        """
+        return self.attempt - 1 - (self.crashes if self.handout is None else 0)
 
 
 def begin(delivery: Delivery) -> Run:
@@ -95,6 +93,5 @@ def begin(delivery: Delivery) -> Run:
     if properties.message_id is None:
         properties = properties._replace(message_id=new_id())
     begun, crashes = attempts(properties)
-    if properties.headers and (handout := handout_of(properties)) is not None:
-        return Run(delivery, properties, begun + 1, handout.crashes, handout)
-    return Run(delivery, properties, begun + 1, min(crashes, begun))
+    handout = handout_of(properties)
+    return Run(delivery, properties, begun + 1, min(crashes, begun) if handout is None else crashes, handout)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from taskqueue.amqp import Delivery
@@ -81,10 +81,14 @@ class Runs:
                 run.life.move(RunState.WAITING)
             self.waiting.appendleft(run)
 
-    def take_waiting(self) -> Iterable[Run]:
-        """All that waits; nothing waits any more."""
-        waiting, self.waiting = self.waiting, deque()
-        return waiting
+    def take_waiting(self, chosen: Callable[[Run], bool] | None = None) -> list[Run]:
+        """All that waits, or what is `chosen` of it: it waits no more."""
+        if chosen is None:
+            taken = list(self.waiting)
+            self.waiting.clear()
+        elif taken := [run for run in self.waiting if chosen(run)]:
+            self.waiting = deque(run for run in self.waiting if run not in taken)
+        return taken
 
     def drop(self, run: Run) -> None:
         """Forget `run`: if the broker delivers its workitem to this listener again, that is a new run."""
@@ -132,6 +136,7 @@ class Runs:
         begun = {attempts(known.delivery.properties), (known.attempt - 1, known.crashes)}
         if not (
             comes_again(run.delivery)
+            and _hand_out_number(run) == _hand_out_number(known)
             and attempts(run.delivery.properties) in begun
             and run.delivery.body == known.delivery.body
         ):
@@ -146,3 +151,7 @@ def comes_again(delivery: Delivery) -> bool:
     """Whether the broker had delivered it before, or held it in a lease queue, whose copies are first deliveries."""
     ways = (delivery.source.queue.name, header(delivery.properties, "x-first-death-queue"))
     return delivery.redelivered or any(str(way).startswith(queues.LEASE_PREFIX) for way in ways)
+
+
+def _hand_out_number(run: Run) -> int | None:
+    return None if run.handout is None else run.handout.number

@@ -7,7 +7,8 @@
 4. Run 4 takes minutes: `recall_from_slow` takes back what is queued behind it.
 5. The connection is lost: `recall_all` takes back all that no worker has read.
 
-A run that may have crashed a worker is assigned alone. This module must never publish, settle or blame.
+A run that may have crashed a worker is assigned alone; a hand-out, which must begin in time, never ahead. This module
+must never publish, settle or blame.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Scheduler:
         if self.free:
             return next(iter(self.free.values()))
         if run.handout is not None:
-            return None  # it may become late behind another one: it waits where that is seen
+            return None
         fewest = self._concurrency + self._ahead_limit()
         if fewest == self._concurrency:
             return None

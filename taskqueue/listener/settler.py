@@ -6,6 +6,7 @@
 4. The connection was cut at step 1: the outcome is kept. The broker delivers "42" again, `reclaim` publishes the kept
    outcome once more, and the new delivery is acked. The workitem is not run again.
 5. The broker refuses a message however often it is published: a smaller one takes its place.
+6. A front's hand-out ends as one report to that front, made by `answers`, and as no other message.
 
 This module must never start or stop a worker, and never ack before all of an outcome is confirmed.
 """
@@ -22,14 +23,14 @@ from taskqueue.amqp import Declarer, Published, Publisher
 from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.link.assignment import RESULT_LIMIT
-from taskqueue.listener.reports import Reports
+from taskqueue.listener.answers import Answers
 from taskqueue.listener.run import Publish, Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
 from taskqueue.protocol.dead_letters import DeadReason, dead_letter, reduced
 from taskqueue.protocol.delays import next_step
-from taskqueue.protocol.handouts import HANDED_BACK
+from taskqueue.protocol.handout_reports import Returned, failure_body
 from taskqueue.protocol.properties import handed_back
 from taskqueue.protocol.results import Outcome, error_body, result
 
@@ -49,6 +50,7 @@ class Settler:
         runs: Runs,
         reports: Reports,
         on_lease_settled: Callable[[], None],
+        answers: Answers,
     ) -> None:
         self._settings = settings
         self._results_ttl_s = results_ttl_s
@@ -57,6 +59,7 @@ class Settler:
         self._runs = runs
         self._reports = reports
         self._on_lease_settled = on_lease_settled
+        self._answers = answers
         self._queue = queues.worker(settings.worker_type, amqp)
         self._host = socket.gethostname()
 
@@ -74,25 +77,26 @@ class Settler:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
         onward = run.copy(run.attempt)
         wait_ms = round(wait_s * 1000)
-        again_ms = round(time.time() * 1000) + wait_ms
-        queue, delayed = next_step(onward, self._queue, wait_ms, again_ms)
-        told = [] if run.handout is None else [self._reports.retrying(run, again_ms)]
-        self._publish(run, [Publish(queue, delayed, run.delivery.body), *told])
+        due_ms = round(time.time() * 1000) + wait_ms
+        queue, delayed = next_step(onward, self._queue, wait_ms, due_ms)
+        copy = Publish(queue, delayed, run.delivery.body)
+        self._publish(run, [copy] if run.handout is None else [copy, self._answers.retrying(run, due_ms)])
 
-    def hand_back(self, run: Run) -> None:
-        """Publish a copy for any host that is free, as if `run` had never been delivered.
+    def hand_back(self, run: Run, why: Returned = Returned.HANDED_BACK) -> None:
+        """Publish a copy for any host that is free, as if `run` had never been delivered; give back a hand-out.
 
         A copy, since a requeue would count towards the delivery limit. A hand-out goes back to its front.
         """
         if run.handout is not None:
-            self.give_back(run, HANDED_BACK)
+            self.give_back(run, why)
             return
         onward = handed_back(run.properties, run.attempt - 1, run.crashes)
         self._publish(run, [Publish(self._queue, onward, run.delivery.body)])
 
-    def give_back(self, run: Run, why: str) -> None:
-        """Report to the front that the hand-out was not run to its end; `why` is one of `handouts.RETURNS`."""
-        self._publish(run, [self._reports.returned(run, why)])
+    def give_back(self, run: Run, why: Returned) -> None:
+        """Tell the front of `run`, a hand-out, that it is not run to its end here, and `why`."""
+        log.info("hand-out given back: group=%s task=%s why=%s", self._settings.name, run.message_id, why.value)
+        self._publish(run, [self._answers.returned(run, why)])
 
     def fail(self, run: Run, reason: DeadReason, error_type: str, error: str, trace: str, runtime_ms: float) -> None:
         """Publish an error result and a dead letter; `runtime_ms` is in milliseconds."""
@@ -101,7 +105,7 @@ class Settler:
             self._settings.name, run.message_id, reason.value, run.attempt, error_type,
         )  # fmt: skip
         if run.handout is not None:
-            self._publish(run, [self._reports.failed(run, reason, error_type, error, trace, runtime_ms)])
+            self._publish(run, [self._answers.failed(run, reason, error_type, error, trace, runtime_ms)])
             return
         body = run.delivery.body
         described = error_body(body, run.properties.content_type, error, trace)
@@ -139,6 +143,8 @@ class Settler:
 
     def _result(self, run: Run, outcome: Outcome) -> list[Publish]:
         settings = self._settings
+        if run.handout is not None:
+            return [self._answers.done(run, outcome)]
         if not settings.report_results:
             return []
         properties = result(
@@ -162,18 +168,20 @@ class Settler:
             run.life.move(RunState.PUBLISHING)
         run.unanswered = len(run.outcome)
         for publish in run.outcome:
-            self._send(run, publish)
+            self._send(run, run.outcome, publish)
         if not run.outcome:
             self._settle(run)
 
-    def _send(self, run: Run, publish: Publish) -> None:
-        done = partial(self._answered, run, publish)
+    def _send(self, run: Run, outcome: tuple[Publish, ...], publish: Publish) -> None:
+        done = partial(self._answered, run, outcome, publish)
         self._publisher.publish(publish.queue.name, publish.properties, publish.body, done)
 
-    def _answered(self, run: Run, publish: Publish, published: Published) -> None:
+    def _answered(self, run: Run, outcome: tuple[Publish, ...], publish: Publish, published: Published) -> None:
+        if outcome is not run.outcome:
+            return  # another message of the outcome was refused: another outcome has taken its place
         if published is Published.UNROUTABLE and publish.declare:
             self._declarer.forget(publish.queue.name)
-            self._declarer.declare(publish.queue, partial(self._send, run, publish))
+            self._declarer.declare(publish.queue, partial(self._send, run, outcome, publish))
             return
         if run.life.state is not RunState.PUBLISHING:
             return  # another message of the outcome was lost: the whole outcome waits for the redelivery
@@ -196,11 +204,12 @@ class Settler:
 
     def _refused(self, run: Run, publish: Publish, why: str) -> None:
         """The broker refuses a message of an outcome and always will: publish another message in its place."""
-        small = error_body(b"", None, f"the error result was refused: {why}", "")
+        refusal = f"the error result was refused: {why}"
+        small = error_body(b"", None, refusal, "") if run.handout is None else failure_body(refusal, "")
         if publish.queue.name == queues.DEAD:
             bare = reduced(publish.properties)
             if bare != publish.properties:
-                self._send(run, publish._replace(properties=bare))
+                self._send(run, run.outcome, publish._replace(properties=bare))
                 return
             log.error("dead letter not taken, workitem left in its queue: task=%s reason=%s", run.message_id, why)
             run.life.move(RunState.KEPT)  # until an operator has raised the broker's limits
@@ -208,8 +217,8 @@ class Settler:
             self.fail(run, DeadReason.FAILED, "ResultRefused", f"the result was refused: {why}", "", 0.0)
         elif not publish.status:
             self.fail(run, DeadReason.REJECTED, "WorkitemRefused", f"it cannot be sent on: {why}", "", 0.0)
-        elif publish.body != small:
-            self._send(run, publish._replace(body=small))
+        elif publish.status == "error" and publish.body != small:
+            self._send(run, run.outcome, publish._replace(body=small))
         else:
             log.warning("result dropped: task=%s queue=%s reason=%s", run.message_id, publish.queue.name, why)
             self._confirmed(run)

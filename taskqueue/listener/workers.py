@@ -73,10 +73,11 @@ class Workers:
         """How many workers can be given work."""
         return sum(worker.ready and not worker.leaving for worker in self)
 
-    @property
-    def slots(self) -> int:
-        """How many workitems the workers can run at once."""
-        return self.ready * self._settings.concurrency
+    def slots(self) -> tuple[int, int]:
+        """How many runs the ready workers can have at a time, and how many more they could begin now."""
+        concurrency = self._settings.concurrency
+        left = [concurrency - len(worker.given) for worker in self if worker.ready and not worker.leaving]
+        return concurrency * len(left), sum(each for each in left if each > 0)
 
     def describe(self) -> list[dict[str, Any]]:
         """Each worker for the status document: its runs, and since when they run (Unix time)."""

@@ -147,8 +147,11 @@ def read_dead_letter(properties: Properties) -> DeadLetter:
 
 
 def for_replay(properties: Properties) -> Properties:
-    """The properties of a dead letter that is replayed: a workitem without attempts, with no header of its death."""
-    dropped = {*DEAD_HEADERS, ATTEMPT, CRASHES, *HANDOUT_HEADERS}
+    """The properties of a dead letter that is replayed: a workitem without attempts, with no header of its death.
+
+    It is nobody's hand-out: the front that made it has gone on without it.
+    """
+    dropped = {*DEAD_HEADERS, *HANDOUT_HEADERS, ATTEMPT, CRASHES}
     headers = {name: value for name, value in clean(properties.headers, own=False).items() if name not in dropped}
     return properties._replace(headers=headers or None, message_id=properties.message_id or new_id())
 

@@ -9,6 +9,8 @@
    worker died. `attempts` reads them at the next delivery.
 4. It ends as a result (`protocol.results`), as a dead letter (`protocol.dead_letters`), or both.
 
+A front publishes to `worker_resize` itself: a copy of such a hand-out (`protocol.handouts`) keeps its headers.
+
 This module must never do I/O, and never see pika: `amqp` turns its `Properties` into pika's and back.
 """
 
@@ -36,20 +38,27 @@ DELAY_DUE = "x-delay-due"
 DELAY_EXPIRATION = "x-delay-expiration"
 """On the delay ladder only: the client's `expiration`, in milliseconds as text; it must not run out there."""
 
+HANDOUT = "x-handout"
+"""Of a hand-out only: its number. It and the next two are set by a front; see `protocol.handouts`."""
+HANDOUT_UNTIL = "x-handout-until"
+"""Of a hand-out only: the Unix time in milliseconds before which it must be begun."""
+TASK_ATTEMPT = "x-task-attempt"
+"""Of a hand-out only: which attempt of the front's task it is, from 1."""
+HANDOUT_EVENT = "x-handout-event"
+"""Of a report on a hand-out only: what has happened; see `protocol.handout_reports`."""
+HANDOUT_AGAIN = "x-handout-again"
+"""Of such a report only: when it is run again, Unix time in milliseconds."""
+HANDOUT_HEADERS = frozenset({HANDOUT, HANDOUT_UNTIL, TASK_ATTEMPT, HANDOUT_EVENT, HANDOUT_AGAIN})
+"""Headers of hand-outs and of the reports about them: no client can forge one, for a dispatcher removes them."""
+
 _BROKER_HEADERS = frozenset({"x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC"})
 """Headers that belong to the broker; they are removed whenever a message is published again. RabbitMQ silently drops
 a message whose `x-death` looks like a cycle (its dead-lettering documentation, "cycle detection"), and it routes copies
 to the queues that `CC` and `BCC` name ("Sender-Selected Distribution")."""
 _BROKER_PREFIXES = ("x-first-death-", "x-last-death-")
 """The broker's headers whose names go on; removed like those above."""
-HANDOUT_HEADERS = (
-    "x-handout", "x-handout-until", "x-task-attempt", "x-handout-event", "x-handout-again", "x-returned", "x-reason",
-    "x-slots", "x-slots-free",
-)  # fmt: skip
-"""The headers of hand-outs and of reports of them: see `protocol.handouts`."""
-_OWN_HEADERS = frozenset({DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION, *HANDOUT_HEADERS})
-"""Headers that only taskqueue may set. A dispatcher removes them, so that no client can forge attempts, a delay or a
-hand-out."""
+_OWN_HEADERS = HANDOUT_HEADERS | {DELAY, ATTEMPT, CRASHES, DELAY_TARGET, DELAY_DUE, DELAY_EXPIRATION}
+"""Headers that only taskqueue may set. A dispatcher removes them, so that no client can forge attempts or a delay."""
 
 DETAIL_LIMIT = 8192
 """Characters of a reason or traceback in a header. All headers of a message must fit one AMQP frame, 128 KiB by
@@ -121,8 +130,13 @@ def _count(value: object) -> int:
 
 
 def handed_back(properties: Properties, attempt: int, crashes: int) -> Properties:
-    """The properties of a copy that goes back to its worker queue: `attempt` attempts were begun, `crashes` crashed."""
+    """The properties of a copy that goes back to its worker queue: `attempt` attempts were begun, `crashes` crashed.
+
+    The copy of a hand-out is one, too.
+    """
     headers = clean(properties.headers)
+    if properties.headers and HANDOUT in properties.headers:
+        headers |= {name: value for name, value in properties.headers.items() if name in HANDOUT_HEADERS}
     if attempt:
         headers[ATTEMPT] = attempt
     if crashes:

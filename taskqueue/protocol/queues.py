@@ -5,6 +5,7 @@
     taskqueue_delay_<n>    a rung: workitems that wait 2**n milliseconds, then move to taskqueue_delay_step
     taskqueue_lease_<id>   copies of what one listener runs for long; they return to worker_<type> if it is lost
     results                results that have no `reply_to`; a group may name another queue
+    taskqueue_http_<book>  what became of the hand-outs of one book, for its fronts
     taskqueue_dead         dead letters, for a person
     taskqueue_http_<id>    reports of hand-outs, for the fronts of one book
 
@@ -55,6 +56,12 @@ DELIVERY_LIMIT = 20
 """Deliveries of one message before a quorum queue dead-letters it. It is RabbitMQ 4's default; 3.10 has no default, and
 would deliver a workitem that ends its listener for ever."""
 
+OUTCOMES_PREFIX = "taskqueue_http_"
+"""The beginning of the names of outcome queues; the rest is the id of a book."""
+OUTCOMES_DELIVERY_LIMIT = 1_000_000
+"""Deliveries of one outcome. Fronts hold outcomes while their book is away, and each front that ends counts one for all
+that it held: RabbitMQ 4's default of 20 would drop them. 3.10 refuses -1, which is 4's word for no limit."""
+
 LOWEST_RUNG = 4
 """Exponent of the shortest rung, 2**4 = 16 ms. A delay is rounded up to a multiple of 16 ms, so rounding
 makes a workitem less than 16 ms late."""
@@ -93,6 +100,14 @@ def _worker(worker_type: str, queue_type: str) -> Queue:
 def results(name: str) -> Queue:
     """A queue of results. It has no arguments, so that a client of any kind may declare it, too."""
     return Queue(name, _classic())
+
+
+@lru_cache(1024)
+def outcomes(book_id: str) -> Queue:
+    """`taskqueue_http_<book id>`, what became of a book's hand-outs. It dead-letters into `taskqueue_dead`, for an
+    operator's policy can lower the delivery limit, and nothing may be dropped in silence."""
+    arguments = {"x-delivery-limit": OUTCOMES_DELIVERY_LIMIT}
+    return Queue(OUTCOMES_PREFIX + book_id, _quorum(arguments, dead_letters_to=DEAD))
 
 
 def dead() -> Queue:

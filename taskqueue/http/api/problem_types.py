@@ -50,6 +50,8 @@ _TABLE: tuple[tuple[str, int, str, str, str], ...] = (
      "The request line may have 8 KiB. Put the task into a JSON body instead of the query."),
     ("headers-too-large", 431, "INVALID_ARGUMENT", "The headers are too large",
      "All header lines together may have 64 KiB. Send less; cookies are not needed here."),
+    ("too-slow", 408, "CANCELLED", "The body came too slowly",
+     "The body was not there within 30 seconds, and nothing was stored. Send it again, at once."),
     ("length-required", 411, "INVALID_ARGUMENT", "The length of the body is missing",
      "Send `Content-Length`, or `Transfer-Encoding: chunked`, but never both."),
     ("not-acceptable", 406, "INVALID_ARGUMENT", "The answer has no such type",

@@ -155,9 +155,7 @@ def _key(question: Question, queue: QueueSettings, key: str | None) -> tuple[str
     return None if key is None else _scoped(question, queue, key, _fingerprint(question))
 
 
-def _scoped(
-    question: Question, queue: QueueSettings, key: str | None, fingerprint: str
-) -> tuple[str, str, str] | None:
+def _scoped(question: Question, queue: QueueSettings, key: str | None, fingerprint: str) -> tuple[str, str, str] | None:
     """A key is its token's and its queue's own."""
     return None if key is None else (f"{question.who}/{queue.name}", key, fingerprint)
 

@@ -27,7 +27,9 @@ class Bench:
         self.timed_out: list[Run] = []
         self.to_pool: list[orders.Order] = []
         attempts = SimpleNamespace(
-            crashed=lambda run, detail: self.crashed.append((run, detail)), timed_out=self.timed_out.append
+            crashed=lambda run, detail: self.crashed.append((run, detail)),
+            timed_out=self.timed_out.append,
+            interrupted=self.runs.wait_first,
         )
         peers = SimpleNamespace(to_pool=self.to_pool.append)
         self.deaths = Deaths(group(time_limit_s=10.0), self.runs, attempts, SimpleNamespace(ready=2), peers)

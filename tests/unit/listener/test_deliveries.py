@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from listening import AMQP, RecordingDeclarer, RecordingPublisher, Source, StubConnection, group
-from taskqueue.foundation.loop import Loop
-from taskqueue.link import orders, packets
-from taskqueue.link.assignment import Assignment, Report
-from taskqueue.listener.deliveries import Deliveries
+from played_workers import PlayedWorkers
+from taskqueue.link import orders
+from taskqueue.link.assignment import Report
 from taskqueue.listener.states import RunState
 
 
-class Bench:
-    """`Deliveries` of a group, with a broker's side and workers that are played by the test."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.loop = Loop()
-        self.connection = StubConnection(self.loop)
-        self.publisher = RecordingPublisher()
-        self.source = Source()
-        self.orders: list[orders.Order] = []
-        peers = SimpleNamespace(to_pool=self.orders.append, to_template=self.orders.append)
-        self.deliveries = Deliveries(
-            self.loop, group(**settings), AMQP, 60.0, self.connection, RecordingDeclarer(), self.publisher, peers
-        )
-        self.ends: dict[int, packets.Link] = {}
-
-    def worker(self, pid: int, *, ready: bool = True) -> None:
-        ours, theirs = packets.pair()
-        self.ends[pid] = packets.adopt(theirs.sock.dup().detach())
-        self.deliveries.workers.add(pid, (ours.sock.detach(), theirs.sock.detach()))
-        if ready:
-            self.ends[pid].send(["ready"])
-            self.loop.turn(0)
-
-    def deliver(self, *ids: str, **keywords: Any) -> None:
-        for message_id in ids:
-            self.deliveries.arrived(self.source.delivery(message_id, **keywords))
-
-    def read(self, pid: int) -> Assignment | None:
-        packet = self.ends[pid].receive()
-        return None if packet is None else Assignment(*packet.head)
-
-    def report(self, pid: int, outcome: str = "success", runtime_ms: float = 1000.0) -> str:
-        """Read a workitem and report it; gives its id."""
-        assignment = self.read(pid)
-        assert assignment is not None
-        self.ends[pid].send(["done", *Report(assignment.tag, outcome, runtime_ms, "text/plain")], b"result")
-        self.loop.turn(0)
-        return assignment.message_id
-
-    @property
-    def waiting(self) -> list[str]:
-        return [run.message_id for run in self.deliveries.runs.waiting]
-
-    def close(self) -> None:
-        self.deliveries.workers.all_gone()
-        for end in self.ends.values():
-            end.close()
-        self.loop.close()
-
-
 @pytest.fixture
-def make() -> Iterator[Callable[..., Bench]]:
+def make() -> Iterator[Callable[..., PlayedWorkers]]:
     """Makes benches, and closes them."""
-    made: list[Bench] = []
+    made: list[PlayedWorkers] = []
 
-    def bench(**settings: Any) -> Bench:
-        made.append(Bench(**settings))
+    def bench(**settings: Any) -> PlayedWorkers:
+        made.append(PlayedWorkers(**settings))
         return made[-1]
 
     yield bench
@@ -80,7 +27,7 @@ def make() -> Iterator[Callable[..., Bench]]:
         each.close()
 
 
-def test_the_way_of_a_delivery(make: Callable[..., Bench]) -> None:
+def test_the_way_of_a_delivery(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.deliver("42")
     assert bench.waiting == ["42"], "no worker is ready"
@@ -94,7 +41,7 @@ def test_the_way_of_a_delivery(make: Callable[..., Bench]) -> None:
     }  # fmt: skip
 
 
-def test_the_pool_learns_once_that_all_workers_serve(make: Callable[..., Bench]) -> None:
+def test_the_pool_learns_once_that_all_workers_serve(make: Callable[..., PlayedWorkers]) -> None:
     bench = make(workers=2)
     bench.worker(1)
     assert orders.Ready() not in bench.orders
@@ -103,7 +50,7 @@ def test_the_pool_learns_once_that_all_workers_serve(make: Callable[..., Bench])
     assert bench.orders.count(orders.Ready()) == 1
 
 
-def test_a_report_makes_room_for_what_waits(make: Callable[..., Bench]) -> None:
+def test_a_report_makes_room_for_what_waits(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.deliver("a", "b")
@@ -112,7 +59,7 @@ def test_a_report_makes_room_for_what_waits(make: Callable[..., Bench]) -> None:
     assert bench.waiting == [] and bench.report(1) == "b"
 
 
-def test_what_cannot_be_read_never_reaches_a_worker(make: Callable[..., Bench]) -> None:
+def test_what_cannot_be_read_never_reaches_a_worker(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.deliver("a", fault="its timestamp is beyond the year 9999")
@@ -121,7 +68,7 @@ def test_what_cannot_be_read_never_reaches_a_worker(make: Callable[..., Bench]) 
     assert bench.source.acked == ["a"]
 
 
-def test_a_crashed_run_goes_before_what_waits(make: Callable[..., Bench]) -> None:
+def test_a_crashed_run_goes_before_what_waits(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.deliver("a", "b")
@@ -133,7 +80,7 @@ def test_a_crashed_run_goes_before_what_waits(make: Callable[..., Bench]) -> Non
     assert assignment is not None and (assignment.message_id, assignment.attempt) == ("a", 2)
 
 
-def test_a_worker_over_the_time_limit_is_killed(make: Callable[..., Bench]) -> None:
+def test_a_worker_over_the_time_limit_is_killed(make: Callable[..., PlayedWorkers]) -> None:
     bench = make(time_limit_s=0.0)
     bench.worker(1)
     bench.deliver("a")
@@ -143,7 +90,7 @@ def test_a_worker_over_the_time_limit_is_killed(make: Callable[..., Bench]) -> N
     assert bench.publisher.answer()[1].headers["x-dead-reason"] == "timeout"
 
 
-def test_nothing_is_handed_out_while_the_broker_is_blocked(make: Callable[..., Bench]) -> None:
+def test_nothing_is_handed_out_while_the_broker_is_blocked(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.connection.blocked = True
@@ -154,7 +101,7 @@ def test_nothing_is_handed_out_while_the_broker_is_blocked(make: Callable[..., B
     assert bench.read(1) is not None
 
 
-def test_a_lost_connection_drops_what_no_worker_has_read(make: Callable[..., Bench]) -> None:
+def test_a_lost_connection_drops_what_no_worker_has_read(make: Callable[..., PlayedWorkers]) -> None:
     bench = make(workers=2)
     bench.worker(1)
     bench.worker(2)
@@ -174,7 +121,7 @@ def test_a_lost_connection_drops_what_no_worker_has_read(make: Callable[..., Ben
     assert bench.source.acked == ["read"]
 
 
-def test_what_is_queued_ahead_goes_to_a_worker_that_is_free(make: Callable[..., Bench]) -> None:
+def test_what_is_queued_ahead_goes_to_a_worker_that_is_free(make: Callable[..., PlayedWorkers]) -> None:
     bench = make(workers=2)
     bench.worker(1)
     bench.deliver("a")
@@ -186,7 +133,7 @@ def test_what_is_queued_ahead_goes_to_a_worker_that_is_free(make: Callable[..., 
     assert bench.report(2) == "c"
 
 
-def test_a_draining_listener_hands_back_what_is_still_delivered(make: Callable[..., Bench]) -> None:
+def test_a_draining_listener_hands_back_what_is_still_delivered(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.deliver("runs", "waits")
@@ -198,14 +145,14 @@ def test_a_draining_listener_hands_back_what_is_still_delivered(make: Callable[.
     assert not bench.deliveries.runs.unfinished
 
 
-def test_a_draining_listener_does_not_begin_to_serve(make: Callable[..., Bench]) -> None:
+def test_a_draining_listener_does_not_begin_to_serve(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.deliveries.drain()
     bench.worker(1)
     assert bench.orders == [orders.WorkerReady(1)]
 
 
-def test_what_killed_workers_ran_waits_to_be_handed_back(make: Callable[..., Bench]) -> None:
+def test_what_killed_workers_ran_waits_to_be_handed_back(make: Callable[..., PlayedWorkers]) -> None:
     bench = make()
     bench.worker(1)
     bench.deliver("a")
@@ -219,7 +166,7 @@ def test_what_killed_workers_ran_waits_to_be_handed_back(make: Callable[..., Ben
     assert copy.queue == "worker_w" and "x-attempt" not in copy.headers and bench.source.acked == ["a"]
 
 
-def test_a_dead_template_leaves_what_was_read_unsettled(make: Callable[..., Bench]) -> None:
+def test_a_dead_template_leaves_what_was_read_unsettled(make: Callable[..., PlayedWorkers]) -> None:
     bench = make(workers=2)
     bench.worker(1)
     bench.worker(2)

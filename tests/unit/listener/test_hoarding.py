@@ -12,6 +12,7 @@ from listening import HandTurnedLoop, Source, StubConnection, group
 from taskqueue.listener.hoarding import Hoarding
 from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
+from taskqueue.protocol.handout_reports import Returned
 
 
 class Bench:
@@ -22,6 +23,7 @@ class Bench:
         self.connection = StubConnection(self.loop)
         self.runs = Runs()
         self.handed_back: list[Run] = []
+        self.told: list[Returned] = []
         self.recalls: list[Run] = []
         self.shrunk = self.called = 0
         self.scheduler = SimpleNamespace(
@@ -29,8 +31,12 @@ class Bench:
         )
         self.hoarding = Hoarding(
             self.loop, group(**settings), self.connection, self.runs, self.scheduler,
-            SimpleNamespace(shrink=self._shrink), SimpleNamespace(hand_back=self.handed_back.append), self._on_recalled,
+            SimpleNamespace(shrink=self._shrink), SimpleNamespace(hand_back=self._hand_back), self._on_recalled,
         )  # fmt: skip
+
+    def _hand_back(self, run: Run, why: Returned) -> None:
+        self.handed_back.append(run)
+        self.told.append(why)
 
     def _recall(self, longer_s: float) -> list[Run]:
         assert longer_s == 1.0
@@ -58,6 +64,7 @@ def test_what_waits_while_all_workers_are_busy_goes_back() -> None:
     waiting = [bench.wait(), bench.wait()]
     bench.check()
     assert bench.handed_back == waiting and not bench.runs.waiting
+    assert bench.told == [Returned.HANDED_BACK] * 2
     assert bench.shrunk == 1 and bench.scheduler.mean_s >= 2.0, "the same work does not come back at once"
     assert not bench.loop.timers
 
@@ -104,7 +111,7 @@ def test_the_end_hands_back_what_waits_and_recalls_nothing() -> None:
     bench.hoarding.watch()
     run = bench.wait()
     bench.hoarding.end()
-    assert bench.handed_back == [run]
+    assert bench.handed_back == [run] and bench.told == [Returned.STOPPED]
     bench.scheduler.ahead, bench.recalls = 1, [Source().run()]
     bench.loop.fire()
     assert bench.handed_back == [run] and not bench.runs.waiting and not bench.loop.timers

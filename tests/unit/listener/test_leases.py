@@ -97,6 +97,16 @@ def test_a_long_run_goes_on_with_its_copy(bench: Bench) -> None:
     assert bench.source.acked == ["m"] and bench.run.delivery is delivery and bench.run.leased and bench.leased == 1
 
 
+def test_the_copy_of_a_hand_out_is_one(bench: Bench) -> None:
+    headers = {"x-handout": 7, "x-handout-until": 5, "x-task-attempt": 2, "x-crashes": 1}
+    del bench.runs.in_hand[bench.run.number]
+    run = bench.source.run("t", state=RunState.ASSIGNED, headers=headers, reply_to="taskqueue_http_b")
+    run.delivered -= LEASE_AFTER_S
+    bench.runs.in_hand[run.number] = run
+    (copy,) = bench.check()
+    assert dict(copy.headers) == headers and copy.properties.reply_to == "taskqueue_http_b"
+
+
 def test_a_lease_is_renewed_before_it_grows_old(bench: Bench) -> None:
     bench.deliver(bench.check()[0])
     assert bench.check() == [], "the copy is young"

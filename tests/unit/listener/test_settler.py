@@ -10,12 +10,13 @@ import pytest
 
 from listening import AMQP, RecordingDeclarer, RecordingPublisher, Source, group
 from taskqueue.amqp import Published
-from taskqueue.listener.reports import Reports
+from taskqueue.listener.answers import Answers
 from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.listener.states import RunState
 from taskqueue.protocol.dead_letters import DeadReason
+from taskqueue.protocol.handout_reports import Slots
 
 
 class Slots:
@@ -33,10 +34,10 @@ class Bench:
         self.declarer = RecordingDeclarer()
         self.runs = Runs()
         self.leases_settled: list[str] = []
+        ours = group(**settings)
         self.settler = Settler(
-            group(**settings), AMQP, 60.0, self.declarer, self.publisher, self.runs,
-            Reports(group(**settings), self.runs, Slots()),
-            lambda: self.leases_settled.append(self.run.message_id),
+            ours, AMQP, 60.0, self.declarer, self.publisher, self.runs,
+            lambda: self.leases_settled.append(self.run.message_id), Answers(ours, lambda: Slots(4, 3)),
         )  # fmt: skip
         self.run = self.source.run(state=RunState.ASSIGNED, **(run or {}))
         self.runs.in_hand[self.run.number] = self.run

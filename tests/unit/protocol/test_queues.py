@@ -63,6 +63,20 @@ def test_results_dead_and_step() -> None:
     assert queues.delay_step().arguments == queues.worker("w", AMQP).arguments, "limited, and never dropped"
 
 
+def test_no_outcome_is_ever_dropped_in_silence() -> None:
+    assert queues.outcomes("b") == queues.Queue(
+        "taskqueue_http_b",
+        {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 1_000_000,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": "taskqueue_dead",
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+
+
 def test_a_queue_cannot_be_changed_by_who_declares_it() -> None:
     with pytest.raises(TypeError):
         queues.worker("a", AMQP).arguments["x"] = 1  # type: ignore[index]
