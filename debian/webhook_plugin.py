@@ -22,6 +22,8 @@ found = LINE.search(text)
 if found is None:
     sys.exit(f"{entry_points}: no entry point webhook")
 entry_points.write_text(LINE.sub("", text))
+record = info / "RECORD"
+record.write_text(re.sub(r"(/entry_points\.txt),.*", r"\1,,", record.read_text()))  # not as it was any more
 plugin = directory / f"taskqueue_webhook-{version}.dist-info"
 plugin.mkdir(parents=True)
 (plugin / "entry_points.txt").write_text(f"[worker.plugins]\nwebhook = {found[1]}\n")
