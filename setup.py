@@ -53,7 +53,7 @@ setup(
             "taskqueue = taskqueue.cli.main:main",
             "taskqueue-dispatcher = taskqueue.cli.dispatcher:main",
             "taskqueue-workerpool = taskqueue.cli.workerpool:main",
-            "taskqueue-http = taskqueue.cli.http:main",
+            "taskqueue-http = taskqueue.cli.front:main",
         ],
         "worker.plugins": [
             "webhook = taskqueue.webhook.plugin:Webhook.factory [http]",

@@ -33,7 +33,6 @@ from taskqueue.listener.hoarding import Hoarding
 from taskqueue.listener.leases import Leases
 from taskqueue.listener.peers import Peers
 from taskqueue.listener.prefetch import Prefetch
-from taskqueue.listener.reports import Reports
 from taskqueue.listener.run import Run, begin
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
@@ -106,8 +105,6 @@ class Deliveries:
             self._prefetch.apply()
             return
         runs.in_hand[run.number] = run
-        if run.handout is not None and self._handouts.refuses(run):
-            return
         if delivery.fault:
             self._attempts.faulty(run)
         elif run.handout is not None and self._handouts.refuses(run):

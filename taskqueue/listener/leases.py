@@ -25,7 +25,7 @@ from taskqueue.listener.run import Run
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
-from taskqueue.protocol.properties import new_id
+from taskqueue.protocol.properties import handed_back, new_id
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Leases:
         if run.message_id in self._awaiting_copy or not run.delivery.held:
             return  # a copy is on its way, or the delivery was lost while the queue was declared
         self._awaiting_copy[run.message_id] = run  # not earlier: a lost connection drops the declaration
-        copy = run.copy(run.attempt - 1)
+        copy = handed_back(run.properties, run.attempt - 1, run.crashes)
         self._publisher.publish(
             self._queue.name, copy._replace(expiration=None), run.delivery.body, partial(self._published, run)
         )

@@ -48,7 +48,6 @@ class Settler:
         declarer: Declarer,
         publisher: Publisher,
         runs: Runs,
-        reports: Reports,
         on_lease_settled: Callable[[], None],
         answers: Answers,
     ) -> None:
@@ -57,7 +56,6 @@ class Settler:
         self._declarer = declarer
         self._publisher = publisher
         self._runs = runs
-        self._reports = reports
         self._on_lease_settled = on_lease_settled
         self._answers = answers
         self._queue = queues.worker(settings.worker_type, amqp)
@@ -67,15 +65,14 @@ class Settler:
 
     def success(self, run: Run, content_type: str, body: bytes, runtime_ms: float) -> None:
         """Publish the result of `run`, which took `runtime_ms` milliseconds."""
-        outcome = Outcome("success", body, content_type, run.attempt, runtime_ms)
-        self._publish(run, self._result(run, outcome) if run.handout is None else [self._reports.done(run, outcome)])
+        self._publish(run, self._result(run, Outcome("success", body, content_type, run.attempt, runtime_ms)))
 
     def retry(self, run: Run, wait_s: float | None) -> None:
         """Publish a copy that is run again in `wait_s` seconds, or after `retry_delay` where that is None."""
         settings = self._settings
         if wait_s is None:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
-        onward = run.copy(run.attempt)
+        onward = handed_back(run.properties, run.attempt, run.crashes)
         wait_ms = round(wait_s * 1000)
         due_ms = round(time.time() * 1000) + wait_ms
         queue, delayed = next_step(onward, self._queue, wait_ms, due_ms)
@@ -85,7 +82,7 @@ class Settler:
     def hand_back(self, run: Run, why: Returned = Returned.HANDED_BACK) -> None:
         """Publish a copy for any host that is free, as if `run` had never been delivered; give back a hand-out.
 
-        A copy, since a requeue would count towards the delivery limit. A hand-out goes back to its front.
+        A copy, since a requeue would count towards the delivery limit.
         """
         if run.handout is not None:
             self.give_back(run, why)

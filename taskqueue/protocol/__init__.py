@@ -1,1 +1,1 @@
-"""The AMQP contract as code: queues, properties, delays, results, hand-outs, dead letters. No module here talks to a broker."""
+"""The AMQP contract as code: queues, properties, delays, results, hand-outs, dead letters. Pure."""

@@ -7,7 +7,6 @@
     results                results that have no `reply_to`; a group may name another queue
     taskqueue_http_<book>  what became of the hand-outs of one book, for its fronts
     taskqueue_dead         dead letters, for a person
-    taskqueue_http_<id>    reports of hand-outs, for the fronts of one book
 
 Whoever needs a queue declares it: two programs must never disagree about its arguments, so they are here only. This
 module must never talk to a broker.
@@ -47,10 +46,6 @@ reconnect, and little enough that another host begins soon."""
 LEASE_EXPIRES_MS = 5 * LEASE_TTL_MS
 """Milliseconds without a consumer after which the broker removes a lease queue; all that was in it has returned by
 then."""
-
-OUTCOMES_PREFIX = "taskqueue_http_"
-OUTCOMES_LIMIT = 1_000
-"""Deliveries of one report: a front that dies, or whose book is away, gives back all that it has in hand."""
 
 DELIVERY_LIMIT = 20
 """Deliveries of one message before a quorum queue dead-letters it. It is RabbitMQ 4's default; 3.10 has no default, and
@@ -113,13 +108,6 @@ def outcomes(book_id: str) -> Queue:
 def dead() -> Queue:
     """`taskqueue_dead`, the dead letters."""
     return Queue(DEAD, _quorum())
-
-
-@lru_cache(8)
-def outcomes(book_id: str) -> Queue:
-    """`taskqueue_http_<book id>`, which the fronts of that book consume. What it gave back too often is a dead letter,
-    for RabbitMQ 4 would drop it."""
-    return Queue(OUTCOMES_PREFIX + book_id, _quorum({"x-delivery-limit": OUTCOMES_LIMIT}, dead_letters_to=DEAD))
 
 
 def delay_step() -> Queue:

@@ -69,8 +69,10 @@ async def deliver(transfers: Transfers, request: WebRequest, headers: Headers) -
         answer = Delivered(
             "answered", None, exchange.status, exchange.headers, exchange.body, exchange.truncated, exchange.address
         )
+        if exchange.status not in _REDIRECTS or not request.follow_redirects:
+            return answer
         location = value_of(exchange.headers, "location")
-        if exchange.status not in _REDIRECTS or location is None or not request.follow_redirects:
+        if location is None:
             return answer
         if not left:
             answer.error = f"redirected more often than follow_redirects allows, {request.follow_redirects}"

@@ -7,9 +7,11 @@ import gzip
 import hashlib
 import hmac
 import json
+import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -450,3 +452,61 @@ def test_a_soft_time_limit_ends_a_hand_out_with_an_outcome() -> None:
         got = hand_out(worker, server.url(), timeout=20)
         assert got["outcome"] == "timeout" and "soft_time_limit" in got["error"]
         assert hand_out(worker, server.url(), timeout=0.1)["outcome"] == "timeout", "the handle is used again"
+
+
+SLOW_NAMES = """
+import asyncio, json, socket, time
+from taskqueue.testing import Harness
+from taskqueue.webhook.plugin import Webhook
+
+mute = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+mute.bind(("127.0.0.1", 53))  # a name server that never answers
+
+
+async def both(worker):
+    longest, stop = 0.0, False
+
+    async def heartbeat():
+        nonlocal longest
+        while not stop:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - began)
+
+    beats = asyncio.create_task(heartbeat())
+    work = worker._assigned({"url": "http://slow.example/", "timeout": 0.5}, headers={"x-handout": 1})
+    (ended,) = await worker._run_async([work])
+    stop = True
+    await beats
+    return json.loads(ended.body), longest
+
+
+with Harness(Webhook) as worker:
+    outcome, longest = worker._loop.run(both(worker))
+    print(json.dumps([outcome["outcome"], longest]), flush=True)
+    import os
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a mount and a network namespace, and so root")
+def test_a_name_server_that_is_mute_holds_up_nobody(tmp_path: Path) -> None:
+    """libcurl waits for its resolver's thread when a transfer times out, unless it is told not to."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    script = 'ip link set lo up && mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
+    command = [
+        "unshare",
+        "-m",
+        "-n",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(tmp_path / "resolv.conf"),
+        sys.executable,
+        SLOW_NAMES,
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)  # not the sources
+    assert ran.returncode == 0, ran.stderr
+    outcome, longest_s = json.loads(ran.stdout)
+    assert outcome == "timeout" and longest_s < 3

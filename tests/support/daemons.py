@@ -21,6 +21,7 @@ from waiting import wait_for
 MODULES = {
     "dispatcher": "taskqueue.cli.dispatcher",
     "workerpool": "taskqueue.cli.workerpool",
+    "http": "taskqueue.cli.front",
     "taskqueue": "taskqueue.cli.main",
 }
 URL_VARIABLE = "TASKQUEUE_AMQP_URL"

@@ -37,12 +37,10 @@ WINGS: dict[str, set[str]] = {
     "client": {"errors", "config", "workitem", "protocol", "amqp"},
     "testing": {"errors", "config", "link", "workitem", "protocol", "plugins", "worker"},
     "operations": {"", "errors", "foundation", "config", "status", "workitem", "protocol", "amqp"},
-    "http": {
-        "", "errors", "foundation", "config", "targets", "status", "host", "workitem", "protocol", "amqp", "operations",
-    },
+    "http": {"", "errors", "foundation", "config", "targets", "protocol", "amqp"},
     "cli": {
-        "", "errors", "foundation", "config", "targets", "link", "status", "host", "workitem", "protocol", "amqp",
-        "plugins", "worker", "dispatcher", "pool", "client", "operations", "http",
+        "", "errors", "foundation", "config", "link", "status", "host", "workitem", "protocol", "amqp", "plugins",
+        "worker", "dispatcher", "pool", "client", "operations", "http",
     },
 }  # fmt: skip
 """The wings of the package, and the modules at its top ("" is the package itself): what each may import.
@@ -63,7 +61,7 @@ LIBRARIES = {
     "validate": {"config.values"},
     "daemon": {"host.daemon"},
     "setproctitle": {"host.title"},
-    "asyncio": {"worker.coroutines", "testing", "http", "webhook", "cli.http"},
+    "asyncio": {"worker.coroutines", "testing", "http", "webhook", "cli.front"},
     "aiohttp": {"http"},
     "sqlite3": {"http"},
     "psycopg": {"http"},

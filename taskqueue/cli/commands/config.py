@@ -22,8 +22,8 @@ def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
     """Print every value that is in force and where it was said: file and line, environment, or default.
 
     SECTION: amqp, dispatcher, workerpool, logging, http, http_QUEUE; DEFAULT, for worker types without a section; or a
-    group of workers by its name, worker1 or worker2/bifh1, with what it has from all the sections that apply to it. By default all of
-    them. Passwords are not shown. JSON has durations in seconds and sizes in bytes.
+    group of workers by its name, worker1 or worker2/bifh1, with what it has from all the sections that apply to it. By
+    default all of them. Passwords are not shown. JSON has durations in seconds and sizes in bytes.
     """
     if check and sections:
         raise click.UsageError("--check is of all sections; expected none")

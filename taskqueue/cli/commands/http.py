@@ -17,7 +17,7 @@ from taskqueue.cli.terminal.columns import Column
 from taskqueue.errors import TaskqueueError
 from taskqueue.http.book import schema, tokens
 from taskqueue.http.book.bookkeeper import Transaction
-from taskqueue.http.book.connection import connect
+from taskqueue.http.book.opening import connect
 from taskqueue.operations.wording import moment
 
 _COLUMNS = (Column("name"), Column("scopes"), Column("created", text=moment), Column("expires", text=moment))

@@ -18,10 +18,11 @@ from taskqueue.http.book import changing, claiming, enqueueing, looking, pruning
 from taskqueue.http.book.bookkeeper import Bookkeeper
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.claiming import Claimed, HandOut, Wish
-from taskqueue.http.book.connection import Connection, connect
+from taskqueue.http.book.connection import Connection
 from taskqueue.http.book.enqueueing import Receipt, Wanted
 from taskqueue.http.book.events import Event, Settled
 from taskqueue.http.book.looking import Page, Query
+from taskqueue.http.book.opening import connect
 from taskqueue.http.book.pruning import Keeping
 from taskqueue.http.book.queue_rows import Counts, Lanes
 from taskqueue.http.book.settling import Rules, Settling

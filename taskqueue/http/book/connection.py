@@ -1,11 +1,11 @@
 """One connection to the book, to SQLite or to PostgreSQL: the same few calls for both, and errors of our own.
 
-    connection = connect("sqlite:/var/lib/taskqueue/http.db")
+    connection = opening.connect("sqlite:/var/lib/taskqueue/http.db")
     connection.begin()
     connection.run("UPDATE queues SET paused = 1 WHERE name = ?", "emails")
     connection.commit()
 
-All SQL of the book is written with `?` and in the words that both have; what differs is in the two classes below. A
+All SQL of the book is written with `?` and in the words that both have; what differs is in `sqlite` and `postgresql`. A
 connection belongs to one thread. This module must never know a table.
 """
 
@@ -16,8 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-
-from taskqueue.errors import BookUnavailable
 
 Row = tuple[Any, ...]
 
@@ -79,22 +77,6 @@ class Connection(ABC):
         """The first row that a statement gives, or None."""
         rows = self.all(sql, *values)
         return rows[0] if rows else None
-
-
-def connect(book: str, *, read_only: bool = False, visitor: bool = False) -> Connection:
-    """Open `book`, `sqlite:/path` or a `postgresql://` URL; `visitor` for a command beside a front. Raises
-    `BookUnavailable`, with a line for people."""
-    if book.startswith("sqlite:"):
-        from taskqueue.http.book.sqlite import SqliteConnection
-
-        return SqliteConnection(book.removeprefix("sqlite:"), read_only=read_only, visitor=visitor)
-    try:
-        from taskqueue.http.book.postgresql import PostgresqlConnection
-    except ImportError as error:
-        raise BookUnavailable(
-            f"book {shown(book)}: {error}; install python3-psycopg, or pip install taskqueue[postgresql]"
-        ) from None
-    return PostgresqlConnection(book)
 
 
 def shown(book: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
 from taskqueue.http.book.claiming import HandOut
-from taskqueue.protocol import handouts, queues
+from taskqueue.protocol.handouts import handout as handout_properties
 from taskqueue.protocol.properties import Properties
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -26,7 +26,7 @@ class Messages:
     """Makes the messages of one front; reports of them go to the queue of the book's outcomes."""
 
     def __init__(self, book_id: str, settings: HttpSettings) -> None:
-        self._reply_to = queues.outcomes(book_id).name
+        self._book_id = book_id
         self._settings = settings
 
     def of(self, handout: HandOut, queue: QueueSettings) -> tuple[Properties, bytes]:
@@ -35,13 +35,13 @@ class Messages:
             content_type, body = _content_type(handout), handout.body
         else:
             content_type, body = _JSON, _encode(self._request(handout, queue)).encode()
-        properties = handouts.handout_properties(
+        properties = handout_properties(
             task_id=handout.task_id,
             number=handout.number,
-            valid_until_ms=handout.valid_until_ms,
-            attempt=handout.attempt,
+            until_ms=handout.valid_until_ms,
+            task_attempt=handout.attempt,
             crashes=handout.crashes,
-            reply_to=self._reply_to,
+            book_id=self._book_id,
             content_type=content_type,
         )
         return properties, body

@@ -18,7 +18,9 @@ from typing import Any
 from taskqueue.http.book.events import Event, Lasts, Outcome, Returned
 from taskqueue.http.book.rows import WEBHOOK
 from taskqueue.http.book.watching import SILENT_MS
-from taskqueue.protocol.handouts import HandoutReport
+from taskqueue.protocol.handout_reports import Event as Told
+from taskqueue.protocol.handout_reports import HandoutReport
+from taskqueue.protocol.handout_reports import Returned as Why
 
 OUTCOMES = frozenset({"answered", "timeout", "connect", "dns", "tls", "denied", "deferred", "late", "crashed", "error"})
 """What a webhook worker may say."""
@@ -31,13 +33,14 @@ _DEFERRED_MS = 500
 
 def event_of(report: HandoutReport, keep_response_bytes: int, now_ms: int) -> Event:
     """The event of a report; `now_ms` by the book's clock. Raises `ValueError` for one that makes no sense."""
-    if report.event in {"begun", "alive"}:
+    if report.event in {Told.BEGUN, Told.ALIVE}:
         return Lasts(report.task_id, report.number, now_ms + SILENT_MS)
-    if report.event == "retrying":
+    if report.event is Told.RETRYING:
         return Lasts(report.task_id, report.number, max(now_ms, report.again_ms or now_ms) + SILENT_MS)
-    if report.event == "returned":
-        started = report.returned in {"crashed", "redelivered"}
-        return Returned(report.task_id, report.number, report.crashes, started, why=report.returned)
+    if report.event is Told.RETURNED:
+        assert report.returned is not None
+        started = report.returned is not Why.LATE
+        return Returned(report.task_id, report.number, report.crashes, started, why=report.returned.value)
     if report.worker_type == WEBHOOK and report.status == "success":
         return _webhook(report, keep_response_bytes, now_ms)
     return _worker_type(report, now_ms)
@@ -46,24 +49,23 @@ def event_of(report: HandoutReport, keep_response_bytes: int, now_ms: int) -> Ev
 def _worker_type(report: HandoutReport, now_ms: int) -> Outcome:
     success = report.status == "success"
     record: dict[str, Any] = {
-        "attempt": report.attempt,
-        "at_ms": now_ms - int(report.runtime_ms),
+        "attempt": report.task_attempt,
+        "at_ms": now_ms - (report.runtime_ms or 0),
         "outcome": "succeeded" if success else "crashed" if report.reason == "crashed" else "error",
         "status": None,
         "error": None,
-        "duration_s": round(report.runtime_ms / 1000, 3),
+        "duration_s": round((report.runtime_ms or 0) / 1000, 3),
         "host": report.host,
     }
     result: dict[str, Any] | None = None
     if success:
         result = {"value": _value(report.content_type, report.body)}
     else:
-        error, trace = _error_of(report.body)
         kind = f"{report.error_type}: " if report.error_type else ""
-        record |= {"error": f"{kind}{error}"[:_ERROR_LIMIT], "trace": trace[:_ERROR_LIMIT]}
+        record |= {"error": f"{kind}{report.error}"[:_ERROR_LIMIT], "trace": report.trace[-_ERROR_LIMIT:]}
     lasting = {"rejected": "rejected", "malformed": "malformed", "crashed": "crashed"}
     return Outcome(
-        report.task_id, report.number, report.attempt, success, record, result,
+        report.task_id, report.number, report.task_attempt, success, record, result,
         dead_reason=None if success else lasting.get(report.reason or ""),
         failed_reason=report.reason or "failed", crashes=report.crashes,
     )  # fmt: skip
@@ -87,7 +89,7 @@ def _webhook(report: HandoutReport, keep_bytes: int, now_ms: int) -> Event:
         answer["body"] = answer["body"].encode()[:keep_bytes].decode("utf-8", "ignore")
     started_s = _number(said.get("started_at"), now_ms / 1000)
     record = {
-        "attempt": report.attempt,
+        "attempt": report.task_attempt,
         "at_ms": int(started_s * 1000),
         "outcome": outcome,
         "status": status,
@@ -107,7 +109,8 @@ def _webhook(report: HandoutReport, keep_bytes: int, now_ms: int) -> Event:
         dead = "gone"
     retry_after_s = None if said.get("retry_after_s") is None else _number(said["retry_after_s"], 0.0)
     return Outcome(
-        report.task_id, report.number, report.attempt, success, record, result, answered=answered, dead_reason=dead,
+        report.task_id, report.number, report.task_attempt, success, record, result, answered=answered,
+        dead_reason=dead,
         retry_after_s=retry_after_s, rests=status in {429, 503} and retry_after_s is not None,
         failing=outcome in {"timeout", "connect", "dns", "tls"} or status == 429 or (status or 0) >= 500,
         crashes=report.crashes,
@@ -124,14 +127,6 @@ def _value(content_type: str | None, body: bytes) -> Any:
     if media == "text/plain":
         return body.decode("utf-8", "replace")
     return base64.b64encode(body).decode()
-
-
-def _error_of(body: bytes) -> tuple[str, str]:
-    try:
-        said = json.loads(body)
-        return str(said["error"]), str(said.get("trace") or "")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return body[:200].decode("utf-8", "replace"), ""
 
 
 def _number(value: object, default: float) -> float:

@@ -23,7 +23,7 @@ from taskqueue.http.book.events import Event, Returned, Settled
 from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
 from taskqueue.http.delivery.reading import event_of
-from taskqueue.protocol.handouts import read_report
+from taskqueue.protocol.handout_reports import read_report
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Reports:
             return
         now = time.monotonic()
         window = self._handing_out.window(report.worker_type)
-        window.heard(report.host, report.slots, now)
+        window.heard(report.host, report.slots.all, now)
         if isinstance(event, Returned) and event.why == "late":
             window.late(now)
         self._broker.heard_of(report.worker_type)

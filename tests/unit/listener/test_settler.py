@@ -19,12 +19,6 @@ from taskqueue.protocol.dead_letters import DeadReason
 from taskqueue.protocol.handout_reports import Slots
 
 
-class Slots:
-    """Three workers."""
-
-    slots = 3
-
-
 class Bench:
     """A `Settler` with one run in hand."""
 

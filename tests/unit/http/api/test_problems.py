@@ -27,6 +27,7 @@ GOOGLE: dict[str, set[int]] = {
     "UNIMPLEMENTED": {405, 501},
     "UNAVAILABLE": {503},
     "DEADLINE_EXCEEDED": {503},
+    "CANCELLED": {408},
     "INTERNAL": {500},
 }
 

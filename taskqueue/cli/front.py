@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from taskqueue.cli.daemon_options import FAILURE, OK, Command, run
 from taskqueue.config.load import Settings
@@ -29,9 +30,7 @@ _MARGIN_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; gives the exit status."""
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError:
+    if find_spec("aiohttp") is None:
         print(f"{NAME}: aiohttp is not installed; install python-taskqueue-http, or pip install taskqueue[http]",
               file=sys.stderr)  # fmt: skip
         return FAILURE
