@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options that both daemons have on their command line."""
+    """The options that all daemons have on their command line."""
 
     name: str
-    """`taskqueue-dispatcher` or `taskqueue-workerpool`."""
+    """`taskqueue-dispatcher`, `taskqueue-workerpool` or `taskqueue-http`."""
     foreground: bool
     """Do not detach, and hold no pid file but one that `--pid-file` names."""
     verbose: bool
