@@ -52,7 +52,6 @@ class ApiServer:
             access_log=None,
             max_line_size=8 * 1024,
             max_field_size=16 * 1024,
-            max_headers=200,
         )
         self._listeners: list[asyncio.Server] = []
         self._stopping = False

@@ -16,6 +16,7 @@ from taskqueue.http.book.book import Book
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.enqueueing import Key, Receipt, Taken, Wanted
 from taskqueue.http.book.looking import Page, Query
+from taskqueue.http.book.origins import Origin
 from taskqueue.http.book.queue_rows import QUEUE_LIMIT, Counts, Queue
 from taskqueue.http.book.rows import WEBHOOK
 from taskqueue.http.delivery.broker import Broker
@@ -112,9 +113,9 @@ class Desk:
         """Let a task be due now."""
         return self._poked(await self._book.run_now(task_id))
 
-    async def retry(self, task_id: str) -> Changed:
-        """Begin a task anew that has ended."""
-        return self._poked(await self._book.retry(task_id))
+    async def retry(self, task_id: str, delay_ms: int = 0) -> Changed:
+        """Begin a task anew that has ended, some milliseconds from now."""
+        return self._poked(await self._book.retry(task_id, delay_ms))
 
     def again(self, task: Task) -> TaskSpec:
         """What makes another task like `task`: without its name, due at once."""
@@ -127,8 +128,21 @@ class Desk:
     def _poked(self, changed: Changed) -> Changed:
         if changed.done and changed.task is not None:
             task = changed.task
-            self._handing_out.poke(task.queue, task.worker_type or WEBHOOK, self.now_ms())
+            due_ms = self.now_ms() if task.next_attempt_ms is None else task.next_attempt_ms
+            self._handing_out.poke(task.queue, task.worker_type or WEBHOOK, due_ms)
         return changed
+
+    # -- origins
+
+    async def origins(self) -> Sequence[Origin]:
+        """The origins that are not well."""
+        return await self._book.origins()
+
+    async def close_breaker(self, origin: str) -> bool:
+        """Send to an origin again; False where nothing is known of it."""
+        closed = await self._book.close_breaker(origin)
+        self._handing_out.poke_all(await self._book.next_due())
+        return closed
 
     # -- queues
 

@@ -70,7 +70,7 @@ class Attempts:
         """Their worker was killed for another run's sake: run them again at once, or have their front do that."""
         for run in runs:
             if run.handout is not None:
-                self._settler.give_back(run, Returned.HANDED_BACK)
+                self._settler.hand_back(run, Returned.HANDED_BACK)
         self._runs.wait_first([run for run in runs if run.handout is None])
 
     def timed_out(self, run: Run) -> None:

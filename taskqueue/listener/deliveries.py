@@ -28,12 +28,12 @@ from taskqueue.link.assignment import Report
 from taskqueue.listener.answers import Answers
 from taskqueue.listener.attempts import Attempts
 from taskqueue.listener.deaths import TIME_LIMIT, Deaths
-from taskqueue.listener.handouts import HandOuts, unix_ms
+from taskqueue.listener.handouts import HandOuts
 from taskqueue.listener.hoarding import Hoarding
 from taskqueue.listener.leases import Leases
 from taskqueue.listener.peers import Peers
 from taskqueue.listener.prefetch import Prefetch
-from taskqueue.listener.run import Run, begin
+from taskqueue.listener.run import Run, begin, unix_ms
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.settler import Settler
 from taskqueue.listener.time_limit import TimeLimit
@@ -108,7 +108,7 @@ class Deliveries:
         if delivery.fault:
             self._attempts.faulty(run)
         elif run.handout is not None and self._handouts.refuses(run):
-            log.debug("hand-out refused: task=%s", run.message_id)
+            pass  # its front has it back
         elif self._draining:
             self._settler.hand_back(run, Returned.STOPPED)
         else:

@@ -20,7 +20,7 @@ from functools import partial
 from taskqueue.amqp import Connection, Published, Publisher
 from taskqueue.foundation.loop import Loop, Timer
 from taskqueue.listener.answers import Answers
-from taskqueue.listener.run import Run
+from taskqueue.listener.run import Run, unix_ms
 from taskqueue.listener.runs import Runs, comes_again
 from taskqueue.listener.settler import Settler
 from taskqueue.listener.states import RunState
@@ -32,11 +32,6 @@ ALIVE_EACH_S = 60.0
 """Seconds between two reports that it still runs. A front gives it up after three minutes of silence."""
 _CHECK_S = 0.25
 """Seconds between two looks at the hand-outs: what is to be said is said that much late at most."""
-
-
-def unix_ms() -> int:
-    """Unix time in milliseconds: a hand-out's time to begin is counted on its front's host."""
-    return time.time_ns() // 1_000_000
 
 
 class HandOuts:

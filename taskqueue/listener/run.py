@@ -95,3 +95,8 @@ def begin(delivery: Delivery) -> Run:
     begun, crashes = attempts(properties)
     handout = handout_of(properties)
     return Run(delivery, properties, begun + 1, min(crashes, begun) if handout is None else crashes, handout)
+
+
+def unix_ms() -> int:
+    """Unix time in milliseconds: delays and the times of hand-outs are counted on several hosts."""
+    return time.time_ns() // 1_000_000

@@ -24,7 +24,7 @@ from taskqueue.config.settings import AmqpSettings, GroupSettings
 from taskqueue.foundation.backoff import delay_s
 from taskqueue.link.assignment import RESULT_LIMIT
 from taskqueue.listener.answers import Answers
-from taskqueue.listener.run import Publish, Run
+from taskqueue.listener.run import Publish, Run, unix_ms
 from taskqueue.listener.runs import Runs
 from taskqueue.listener.states import RunState
 from taskqueue.protocol import queues
@@ -74,7 +74,7 @@ class Settler:
             wait_s = delay_s(run.failures + 1, first_s=settings.retry_delay_s, longest_s=settings.retry_max_delay_s)
         onward = handed_back(run.properties, run.attempt, run.crashes)
         wait_ms = round(wait_s * 1000)
-        due_ms = round(time.time() * 1000) + wait_ms
+        due_ms = unix_ms() + wait_ms
         queue, delayed = next_step(onward, self._queue, wait_ms, due_ms)
         copy = Publish(queue, delayed, run.delivery.body)
         self._publish(run, [copy] if run.handout is None else [copy, self._answers.retrying(run, due_ms)])
@@ -82,17 +82,19 @@ class Settler:
     def hand_back(self, run: Run, why: Returned = Returned.HANDED_BACK) -> None:
         """Publish a copy for any host that is free, as if `run` had never been delivered; give back a hand-out.
 
-        A copy, since a requeue would count towards the delivery limit.
+        A copy, since a requeue would count towards the delivery limit. A plugin's own retry is copied as a hand-out,
+        too: from its front it would come back without the attempts before it, and `max_retries` would not bound them.
         """
-        if run.handout is not None:
+        if run.handout is not None and run.attempt == 1:
             self.give_back(run, why)
             return
         onward = handed_back(run.properties, run.attempt - 1, run.crashes)
-        self._publish(run, [Publish(self._queue, onward, run.delivery.body)])
+        copy = Publish(self._queue, onward, run.delivery.body)
+        self._publish(run, [copy] if run.handout is None else [copy, self._answers.retrying(run, unix_ms())])
 
     def give_back(self, run: Run, why: Returned) -> None:
         """Tell the front of `run`, a hand-out, that it is not run to its end here, and `why`."""
-        log.info("hand-out given back: group=%s task=%s why=%s", self._settings.name, run.message_id, why.value)
+        log.debug("hand-out given back: group=%s task=%s why=%s", self._settings.name, run.message_id, why.value)
         self._publish(run, [self._answers.returned(run, why)])
 
     def fail(self, run: Run, reason: DeadReason, error_type: str, error: str, trace: str, runtime_ms: float) -> None:

@@ -1,1 +1,1 @@
-"""The AMQP contract as code: queues, properties, delays, results, hand-outs, dead letters. Pure."""
+"""The AMQP contract as code: queues, properties, delays, results, hand-outs, dead letters. Nothing here does I/O."""

@@ -83,21 +83,9 @@ ROUTES: tuple[Route, ...] = tuple(
         ("POST", "/v1/queues/{queue}:pause", "pause_queue", _MANAGE),
         ("POST", "/v1/queues/{queue}:resume", "resume_queue", _MANAGE),
         ("POST", "/v1/queues/{queue}:purge", "purge_queue", _MANAGE),
-        # --- schedules
-        ("GET", "/v1/schedules", "list_schedules", _READ),
-        ("POST", "/v1/schedules", "create_schedule", _MANAGE),
-        ("GET", "/v1/schedules/{schedule}", "get_schedule", _READ),
-        ("PUT", "/v1/schedules/{schedule}", "put_schedule", _MANAGE),
-        ("PATCH", "/v1/schedules/{schedule}", "patch_schedule", _MANAGE),
-        ("DELETE", "/v1/schedules/{schedule}", "delete_schedule", _MANAGE),
-        ("POST", "/v1/schedules/{schedule}:run", "run_schedule", _MANAGE),
-        ("POST", "/v1/schedules/{schedule}:pause", "pause_schedule", _MANAGE),
-        ("POST", "/v1/schedules/{schedule}:resume", "resume_schedule", _MANAGE),
-        # --- what goes on
+        # --- targets
         ("GET", "/v1/origins", "list_origins", _READ),
         ("POST", "/v1/origins/{origin}:close-breaker", "close_breaker", _MANAGE),
-        ("GET", "/v1/stats", "get_stats", _READ),
-        ("GET", "/v1/events", "stream_events", _READ),
         # --- about the front
         ("GET", "/health/live", "health_live", _NONE),
         ("GET", "/health/ready", "health_ready", _NONE),

@@ -14,7 +14,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
-from taskqueue.http.book import changing, claiming, enqueueing, looking, pruning, queue_rows, schema, tokens, watching
+from taskqueue.http.book import (
+    changing,
+    claiming,
+    enqueueing,
+    looking,
+    origins,
+    pruning,
+    queue_rows,
+    schema,
+    tokens,
+    watching,
+)
 from taskqueue.http.book.bookkeeper import Bookkeeper
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.claiming import Claimed, HandOut, Wish
@@ -23,6 +34,7 @@ from taskqueue.http.book.enqueueing import Receipt, Wanted
 from taskqueue.http.book.events import Event, Settled
 from taskqueue.http.book.looking import Page, Query
 from taskqueue.http.book.opening import connect
+from taskqueue.http.book.origins import Origin
 from taskqueue.http.book.pruning import Keeping
 from taskqueue.http.book.queue_rows import Counts, Lanes
 from taskqueue.http.book.settling import Rules, Settling
@@ -83,9 +95,9 @@ class Book:
         """Let a task that waits be due now."""
         return await self._writer.call(changing.run_now, task_id)
 
-    async def retry(self, task_id: str) -> Changed:
-        """Begin a task that has ended anew."""
-        return await self._writer.call(changing.retry, task_id)
+    async def retry(self, task_id: str, delay_ms: int = 0) -> Changed:
+        """Begin a task that has ended anew, some milliseconds from now."""
+        return await self._writer.call(changing.retry, (task_id, delay_ms))
 
     # -- hand-outs
 
@@ -166,6 +178,14 @@ class Book:
     async def tokens(self) -> dict[str, Token]:
         """All tokens of clients, by their digest."""
         return await self._reader.single(tokens.load)
+
+    async def origins(self) -> list[Origin]:
+        """The origins that rest, or have failed of late."""
+        return await self._reader.single(origins.load)
+
+    async def close_breaker(self, origin: str) -> bool:
+        """Send to an origin again; False where it does not rest."""
+        return await self._writer.single(partial(origins.close, origin=origin))
 
     # -- upkeep
 

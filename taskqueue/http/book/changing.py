@@ -56,18 +56,19 @@ def run_now(transaction: Transaction, ids: Sequence[str]) -> list[Changed]:
     return changes
 
 
-def retry(transaction: Transaction, ids: Sequence[str]) -> list[Changed]:
-    """Begin each anew, with all attempts before it; not done where it has not ended, or where its body was dropped."""
+def retry(transaction: Transaction, later: Sequence[tuple[str, int]]) -> list[Changed]:
+    """Begin each anew, some milliseconds from now: (id, milliseconds). Attempts before stay in the history. Not done
+    where it has not ended, or where its body was dropped."""
     connection, now_ms = transaction.connection, transaction.now_ms
     changes: list[Changed] = []
-    for task_id in ids:
+    for task_id, delay_ms in later:
         row = connection.one(f"SELECT state, body IS NULL FROM tasks WHERE id = ?{connection.for_update}", task_id)
         done = row is not None and TaskState(row[0]) in ENDED and not row[1]
         if done:
             connection.run(
                 "UPDATE tasks SET state = 'ready', reason = NULL, due_ms = ?, ended_ms = NULL, expires_ms = NULL,"
                 " first_ms = NULL, attempts = 0, crashes = 0, cancel_requested = 0, result = NULL WHERE id = ?",
-                now_ms, task_id,
+                now_ms + delay_ms, task_id,
             )  # fmt: skip
             connection.run(
                 "UPDATE names SET until_ms = NULL WHERE kind = 'name' AND task_id = ? AND queue = "

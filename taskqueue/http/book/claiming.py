@@ -75,6 +75,8 @@ class Claimed:
     there is no room for it. None: nothing is due, or the queue is paused."""
     ended: list[str] = field(default_factory=list)
     """Tasks that were due and have expired."""
+    deferred: int = 0
+    """Tasks that were due and got a later due time, for their origin rests."""
 
 
 def valid_s(queue: QueueSettings) -> float:
@@ -171,6 +173,7 @@ def _take(transaction: Transaction, wish: Wish, limit: int) -> Claimed:
         [(each.number, valid_until_ms + MARGIN_MS, wish.front, now_ms, each.task_id) for each in claimed.handouts],
     )
     connection.many("UPDATE tasks SET due_ms = ?, reason = 'origin-rests' WHERE id = ?", deferred)
+    claimed.deferred = len(deferred)
     end_rows(connection, now_ms, TaskState.EXPIRED, "expired", claimed.ended)
     return claimed
 

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from taskqueue.http.book.connection import Connection
 from taskqueue.http.states import TaskState
 
+CRASHES_LIMIT = 20
+"""Hosts that one task may lose, as AMQP's delivery limit has it; then it is dead."""
+
 
 def end_rows(connection: Connection, now_ms: int, state: TaskState, reason: str | None, ids: Sequence[str]) -> None:
     """End the tasks `ids`, whatever they are doing, with nothing more to say of their last attempt."""

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.connection import Connection
 from taskqueue.http.book.events import Outcome
 
@@ -123,3 +125,32 @@ def let_one_through(connection: Connection, now_ms: int, origin: str) -> int:
         "UPDATE origins SET opened = -abs(opened), rest_until_ms = ? WHERE origin = ?", now_ms + _TRIAL_MS, origin
     )
     return _TRIAL_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An origin that is not well."""
+
+    origin: str
+    rests_until_ms: int
+    """Until then nothing is sent to it; in the past where it only has failed of late."""
+    failures: int
+    """In a row."""
+    opened: int
+    """How often its breaker has opened since the last success."""
+
+
+def load(transaction: Transaction) -> list[Origin]:
+    """Every origin that is not well, by name."""
+    rows = transaction.connection.all("SELECT origin, rest_until_ms, failures, opened FROM origins ORDER BY origin")
+    return [Origin(origin, until_ms, failures, abs(opened)) for origin, until_ms, failures, opened in rows]
+
+
+def close(transaction: Transaction, origin: str) -> bool:
+    """Forget what is known of an origin, and let what waits for it be due now; False where nothing is known."""
+    connection, now_ms = transaction.connection, transaction.now_ms
+    if not connection.run("DELETE FROM origins WHERE origin = ?", origin):
+        return False
+    waiting = "UPDATE tasks SET due_ms = ? WHERE due_ms > ? AND origin = ? AND reason = 'origin-rests'"
+    connection.run(waiting, now_ms, now_ms, origin)
+    return True

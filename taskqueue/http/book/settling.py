@@ -19,7 +19,7 @@ from taskqueue.http.book import origins
 from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.claiming import refund
 from taskqueue.http.book.connection import Connection, Row
-from taskqueue.http.book.ending import free_names
+from taskqueue.http.book.ending import CRASHES_LIMIT, free_names
 from taskqueue.http.book.events import OLD, Event, Lasts, Outcome, Returned, Settled
 from taskqueue.http.book.rows import HISTORY_LIMIT, encode, retry_of
 from taskqueue.http.states import TaskState
@@ -36,7 +36,7 @@ _SUCCESS = (
 )
 _READ = (
     "SELECT queue, worker_type, state, handout, attempts, responses, crashes, cancel_requested, first_ms, created_ms,"
-    " history, spec, origin, name, url FROM tasks WHERE id = ?"
+    " history, spec, origin, name, url, begun FROM tasks WHERE id = ?"
 )
 
 
@@ -108,7 +108,7 @@ class Settling:
     ) -> Settled:
         (
             queue, worker_type, state, _handout, attempts, responses, _crashes, cancelled, first_ms, created_ms,
-            history_text, spec_text, origin, name, url,
+            history_text, spec_text, origin, name, url, _begun,
         ) = row  # fmt: skip
         if event.attempt != attempts + 1 or TaskState(state) in {
             TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED, TaskState.EXPIRED,
@@ -150,20 +150,24 @@ class Settling:
 
 
 def _returned(connection: Connection, now_ms: int, row: Row, event: Returned, refunds: dict[str, int]) -> Settled:
-    queue, worker_type, state, handout, attempts, name = row[0], row[1], row[2], row[3], row[4], row[13]
+    queue, worker_type, state, handout, attempts, name, begun = (*row[:5], row[13], row[15])
     if state != TaskState.RUNNING or handout != event.handout:
         return OLD
     if not event.started:
         refunds[queue] = refunds.get(queue, 0) + 1
+    # a hand-out that was begun, and that the broker gave to another listener, has lost its host
+    crashes = max(row[6], event.crashes) + int(event.why == "redelivered" and begun)
+    reason, due_ms = event.why, None
     if row[7]:
-        then, due_ms = TaskState.CANCELLED, None
+        then, reason = TaskState.CANCELLED, "cancelled"
+    elif crashes >= CRASHES_LIMIT:
+        then, reason = TaskState.DEAD, "crashed"
     else:
         then, due_ms = TaskState.RETRYING if attempts else TaskState.READY, now_ms + event.after_ms
     connection.run(
         "UPDATE tasks SET state = ?, reason = ?, due_ms = ?, watch_ms = NULL, front = NULL, ended_ms = ?, crashes = ? "
         "WHERE id = ?",
-        then.value, "cancelled" if due_ms is None else event.why, due_ms, now_ms if due_ms is None else None,
-        max(row[6], event.crashes), event.task_id,
+        then.value, reason, due_ms, now_ms if due_ms is None else None, crashes, event.task_id,
     )  # fmt: skip
     if due_ms is None:
         free_names(connection, now_ms, [(queue, name, event.task_id)])

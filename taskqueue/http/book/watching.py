@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taskqueue.http.book.bookkeeper import Transaction
-from taskqueue.http.book.ending import end_rows
+from taskqueue.http.book.ending import CRASHES_LIMIT, end_rows
 from taskqueue.http.states import TaskState
 
 DEAD_MS = 5_000
@@ -23,8 +23,6 @@ SILENT_MS = 180_000
 """Milliseconds for which a hand-out that was begun may be silent."""
 _FORGET_MS = 86_400_000
 """Milliseconds after which a front that is gone is forgotten."""
-_CRASHES = 20
-"""Hosts that one task may lose, as AMQP's delivery limit has it; then it is dead."""
 _STEP = 500
 """Rows that one look handles."""
 
@@ -51,7 +49,7 @@ def beat(transaction: Transaction, front: Beat) -> list[tuple[str, str]]:
         "ON CONFLICT (id) DO UPDATE SET beat_ms = excluded.beat_ms, config_hash = excluded.config_hash",
         front.front, front.host, front.started_ms, now_ms, front.version, front.config_hash,
     )  # fmt: skip
-    alive_since_ms = now_ms if front.only_front else now_ms - DEAD_MS
+    alive_since_ms = now_ms + 1 if front.only_front else now_ms - DEAD_MS
     claims = connection.all(
         "SELECT id, queue, worker_type FROM tasks WHERE watch_ms IS NOT NULL AND front IS NOT NULL AND front <> ? "
         "AND front NOT IN (SELECT id FROM fronts WHERE beat_ms >= ?) LIMIT ?" + connection.skip_locked,
@@ -77,7 +75,7 @@ def look(transaction: Transaction) -> list[tuple[str, str]]:
         "WHERE watch_ms <= ? LIMIT ?" + connection.skip_locked,
         now_ms, _STEP,
     )  # fmt: skip
-    again = [row for row in rows if not row[6] and row[4] + row[3] < _CRASHES]
+    again = [row for row in rows if not row[6] and row[4] + row[3] < CRASHES_LIMIT]
     connection.many(
         "UPDATE tasks SET state = ?, due_ms = ?, watch_ms = NULL, front = NULL, crashes = crashes + begun, reason = ? "
         "WHERE id = ?",
@@ -88,7 +86,7 @@ def look(transaction: Transaction) -> list[tuple[str, str]]:
         ],
     )  # fmt: skip
     end_rows(connection, now_ms, TaskState.CANCELLED, "cancelled", [row[0] for row in rows if row[6]])
-    lost = [row for row in rows if not row[6] and row[4] + row[3] >= _CRASHES]
+    lost = [row for row in rows if not row[6] and row[4] + row[3] >= CRASHES_LIMIT]
     end_rows(connection, now_ms, TaskState.DEAD, "crashed", [row[0] for row in lost])
     return sorted({(row[1], row[2]) for row in again})
 

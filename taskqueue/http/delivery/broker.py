@@ -121,6 +121,7 @@ class Broker:
     # -- inside
 
     def _up(self) -> None:
+        self._declarer.declare(queues.dead(), lambda: None)
         self._declarer.declare(self._outcomes, self._declared)
         for worker_type in list(self._wanted):
             self._question(worker_type)

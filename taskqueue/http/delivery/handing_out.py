@@ -148,8 +148,9 @@ class HandingOut:
                     self._give_back(handout)
                 else:
                     self._publish(handout)
-            self._after(lane, claimed.next_ms, got=bool(claimed.handouts or claimed.ended))
-            more = more or bool(claimed.handouts)
+            got = bool(claimed.handouts or claimed.ended or claimed.deferred)
+            self._after(lane, claimed.next_ms, got=got)
+            more = more or got
         return more
 
     def _after(self, lane: Lane, next_ms: int | None, *, got: bool) -> None:

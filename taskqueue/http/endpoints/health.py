@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from taskqueue import __version__
 from taskqueue.http.api import problems
 from taskqueue.http.api.openapi import openapi
 from taskqueue.http.desk import Desk
@@ -30,7 +31,7 @@ async def ready(desk: Desk, question: Question) -> Answer:
 
 async def api_document(desk: Desk, question: Question) -> Answer:
     """`GET /openapi.json`."""
-    return Answer(200, json.dumps(openapi(question.root)).encode() + b"\n")
+    return Answer(200, json.dumps(openapi(__version__, question.root)).encode() + b"\n")
 
 
 async def list_problems(desk: Desk, question: Question) -> Answer:

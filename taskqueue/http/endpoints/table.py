@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from taskqueue.config.http_settings import HttpSettings
 from taskqueue.http.api.batch import BYTES_LIMIT
 from taskqueue.http.desk import Desk
-from taskqueue.http.endpoints import enqueue, health, queues, tasks
+from taskqueue.http.endpoints import bulk, enqueue, health, queues, tasks
 from taskqueue.http.exchange import Answer, Question
 
 Endpoint = Callable[[Desk, Question], Awaitable[Answer]]
@@ -24,6 +24,10 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "run_task": tasks.run_task,
     "retry_task": tasks.retry_task,
     "duplicate_task": tasks.duplicate_task,
+    "retry_tasks": bulk.retry_tasks,
+    "cancel_tasks": bulk.cancel_tasks,
+    "list_origins": bulk.list_origins,
+    "close_breaker": bulk.close_breaker,
     "list_queues": queues.list_queues,
     "create_queue": queues.create_queue,
     "get_queue": queues.get_queue,

@@ -227,3 +227,23 @@ def test_what_was_taken_is_there_after_a_restart(book_url: str) -> None:
 
     with_front(book_url, take)
     with_front(book_url, look)
+
+
+def test_all_that_match(book_url: str) -> None:
+    async def body(client: Client) -> None:
+        for number in range(7):
+            await client.add("emails" if number % 2 else "default", delay="1h")
+        chosen = {"filter": {"queue": "emails"}}
+        counted = await client.post("/v1/tasks:cancel", {**chosen, "dry_run": True})
+        assert counted.json == {"matched": 3, "changed": 0, "dry_run": True, "more": False}
+        assert (await client.post("/v1/tasks:cancel", chosen)).json["changed"] == 3
+        again = await client.post("/v1/tasks:retry", {"filter": {"state": "cancelled"}, "rate": 0.5})
+        assert again.json["changed"] == 3
+        states = [each["state"] for each in (await client.get("/v1/tasks?queue=emails")).json["tasks"]]
+        assert sorted(states) == ["ready", "scheduled", "scheduled"], "two seconds apart"
+        assert (await client.post("/v1/tasks:cancel", {})).status == 422, "not everything by accident"
+        assert (await client.get("/v1/origins")).json["origins"] == []
+        closing = await client.post("/v1/origins/https%3A%2F%2Fa.example%3A443:close-breaker")
+        assert closing.status == 404
+
+    with_front(book_url, body, queues=(QueueSettings("emails"),))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -150,5 +153,55 @@ def test_a_target_that_is_denied_names_the_rule_and_the_key(book_url: str, pool:
         task = await client.ended((await client.add(url="http://localhost:25/"))["id"])
         assert (task["state"], task["reason"], task["last"]["outcome"]) == ("dead", "target-denied", "denied")
         assert "targets_allow" in task["last"]["error"], task["last"]
+
+    with_front(book_url, pool, body)
+
+
+def test_a_rate_is_kept_at_the_target(book_url: str, pool: Stage, target: Target) -> None:
+    rate, burst = 40.0, 10
+
+    async def body(client: Client) -> None:
+        tasks = await asyncio.gather(*(client.add("slow", url=f"{target.url}/") for _ in range(120)))
+        await asyncio.gather(*(client.ended(task["id"]) for task in tasks))
+        at = sorted(request.at for request in target.arrived)
+        assert len(at) == 120
+        for first in range(len(at)):
+            for last in range(first, len(at)):
+                started = last - first + 1
+                assert started <= burst + rate * (at[last] - at[first]) + 1, (first, last, at[last] - at[first])
+        assert at[-1] - at[0] < 1.5 * 120 / rate, "and it is used"
+
+    with_front(book_url, pool, body, queues=(QueueSettings("slow", rate_limit=rate, burst=burst),))
+
+
+def test_a_webhook_worker_that_is_killed_costs_nobody_a_task(book_url: str, pool: Stage, target: Target) -> None:
+    def slow(request: Arrived) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.3)
+        return 200, {}, b""
+
+    async def body(client: Client) -> None:
+        target.answer = slow
+        tasks = await asyncio.gather(*(client.add(url=f"{target.url}/") for _ in range(60)))
+        while len(target.arrived) < 20:
+            await asyncio.sleep(0.01)
+        os.kill(pool.pool.only_worker("webhook"), signal.SIGKILL)
+        ended = await asyncio.gather(*(client.ended(task["id"]) for task in tasks))
+        assert {task["state"] for task in ended} == {"succeeded"} and {task["attempts"] for task in ended} == {1}
+        assert set(target.ids()) == {task["id"] for task in tasks}
+        assert pool.amqp.depth("taskqueue_dead") == 0
+
+    with_front(book_url, pool, body)
+
+
+def test_pause_and_cancel(book_url: str, pool: Stage, target: Target) -> None:
+    async def body(client: Client) -> None:
+        await client.post("/v1/queues/default:pause")
+        kept, gone = await client.add(url=f"{target.url}/kept"), await client.add(url=f"{target.url}/gone")
+        assert (await client.ask("DELETE", f"/v1/tasks/{gone['id']}")).json["state"] == "cancelled"
+        waited = await client.get(f"/v1/tasks/{kept['id']}", headers={"Prefer": "wait=1"})
+        assert waited.status == 202 and waited.json["state"] == "ready" and not target.arrived
+        await client.post("/v1/queues/default:resume")
+        assert (await client.ended(kept["id"]))["state"] == "succeeded"
+        assert [request.path for request in target.arrived] == ["/kept"]
 
     with_front(book_url, pool, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -328,6 +329,20 @@ def test_a_draining_listener_gives_back_what_waits_and_what_still_comes(make: Ca
     assert [(each.task_id, each.returned) for each in reports] == [("waits", "stopped"), ("comes", "stopped")]
     assert bench.source.acked == ["waits", "comes"]
     assert bench.report(1) == "runs" and only(bench).event is Event.DONE
+
+
+def test_a_retry_that_waits_is_handed_on_with_the_attempts_before_it(make: Callable[..., PlayedWorkers]) -> None:
+    """Its front would hand it out as a first attempt, without an end where all hosts are busy."""
+    bench = make(max_retries=1)
+    bench.hand_out("t", headers={"x-attempt": 1, "x-crashes": 1})
+    before_ms = time.time_ns() // 1_000_000
+    bench.deliveries.drain()
+    copy, told = bench.told()
+    assert (copy.queue, copy.properties.reply_to) == ("worker_w", QUEUE)
+    assert (copy.headers["x-handout"], copy.headers["x-attempt"], copy.headers["x-crashes"]) == (3, 1, 1)
+    report = report_of(told)
+    assert report.event is Event.RETRYING and report.again_ms is not None
+    assert before_ms <= report.again_ms <= time.time_ns() // 1_000_000 and bench.source.acked == ["t"]
 
 
 def test_what_killed_workers_ran_is_given_back_uncounted(make: Callable[..., PlayedWorkers]) -> None:
