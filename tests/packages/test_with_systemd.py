@@ -138,7 +138,7 @@ def tasks_over_http(host: Host) -> None:
     host.run(f"systemctl reload {unit('http')}")
     check_delivery(host, target)
     assert shown(host, "http", "MainPID") == was
-    assert "Max open files            65536" in host.run(f"cat /proc/{was}/limits")
+    assert shown(host, "http", "LimitNOFILE") == "65536"
     host.run("rm /etc/taskqueue/conf.d/http.ini")
     target.close()
 

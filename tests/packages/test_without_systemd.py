@@ -143,6 +143,8 @@ def tasks_over_http(host: Host, target: Target) -> None:
         "root taskqueue 1775",
     ]
     assert host.run("getent passwd taskqueue-webhook").strip().endswith(":/nonexistent:/usr/sbin/nologin")
+    limits = host.run(f"grep 'Max open files' /proc/{pid(host, 'http')}/limits").split()
+    assert limits[3] == limits[4], "a descriptor for each client, as many as the host allows"
     due_later = enqueue(host, more="-d task.countdown=3")
     assert exit_status(host, "http", "restart") == 0
     target.received(due_later)
