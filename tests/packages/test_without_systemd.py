@@ -114,6 +114,7 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
     upgrade_under_load(host, packages)
     target.received(due_later)
     webhook_plugin_comes_and_goes(host, packages, target)
+    a_book_that_cannot_be_migrated(host, packages, target)
     target.close()
 
     # removed: its group goes; the work that comes waits
@@ -175,6 +176,30 @@ def webhook_plugin_comes_and_goes(host: Host, packages: Packages, target: Target
     assert pid(host, "workerpool") == pool
 
 
+def a_book_that_cannot_be_migrated(host: Host, packages: Packages, target: Target) -> None:
+    """The package says so, and is installed all the same."""
+
+    def set_version(version: int) -> int:
+        """Gives the one before."""
+        (host.root / "srv" / "version.py").write_text(
+            "import sqlite3\n"
+            "with sqlite3.connect('/var/lib/taskqueue/http.db') as book:\n"
+            "    print(book.execute(\"SELECT value FROM meta WHERE key = 'version'\").fetchone()[0])\n"
+            f"    book.execute(\"UPDATE meta SET value = '{version}' WHERE key = 'version'\")\n"
+        )
+        return int(host.run("runuser -u taskqueue -- python3 /srv/version.py && rm /srv/version.py"))
+
+    assert exit_status(host, "http", "stop") == 0
+    version = set_version(99)
+    newer = next(file.name for file in packages.next if "-http_" in file.name)
+    said = host.run(f"apt-get install --yes --reinstall /root/{newer}")
+    assert "version 99" in said and "python-taskqueue-http: the book is as it was; run taskqueue http migrate" in said
+    host.wait_for("! /etc/init.d/python-taskqueue-http status")
+    assert set_version(version) == 99
+    assert exit_status(host, "http", "start") == 0
+    check_delivery(host, target)
+
+
 def upgrade_under_load(host: Host, packages: Packages) -> None:
     """A later version comes while workitems do; none is lost, and what the operator has changed stays."""
     host.run("echo '# changed here' >>/etc/taskqueue/config.ini")
@@ -187,6 +212,7 @@ def upgrade_under_load(host: Host, packages: Packages) -> None:
     newer = " ".join(f"/root/{file.name}" for file in packages.next)
     said = host.run(f"apt-get install --yes -o Dpkg::Options::=--force-confold {newer}")
     assert "Configuration file '/etc/taskqueue/config.ini'" in said, "it was changed on both sides"
+    assert "the book is as it was" not in said, said
     assert client.wait(120) == 0, client.stdout
     assert host.run("tail -n 1 /etc/taskqueue/config.ini").strip() == "# changed here"
     assert host.run("stat -c '%U %G %a' /etc/taskqueue/config.ini").strip() == "root taskqueue 640"
