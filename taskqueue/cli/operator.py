@@ -84,10 +84,18 @@ class Operator:
         named = url or os.environ.get(FRONT_VARIABLE)
         return self.own_front(wait_s=wait_s) if named is None else Front(named, _token(), wait_s=wait_s)
 
+    @property
+    def front_is_named(self) -> bool:
+        """Whether the environment names a front."""
+        return bool(os.environ.get(FRONT_VARIABLE))
+
     def own_front(self, *, wait_s: float = 30.0) -> Front:
         """This host's own front, where [http] says that it listens."""
-        http = self.settings.http
-        return Front(_own_front(http), _token(), root=http.base_path, wait_s=wait_s)
+        return self.front_of(self.settings.http, wait_s=wait_s)
+
+    def front_of(self, http: HttpSettings, *, wait_s: float) -> Front:
+        """The front of this host with the settings `http`."""
+        return Front(own_address(http), _token(), root=http.base_path, wait_s=wait_s)
 
     def pool(self, socket: Path | None = None) -> document.Pool:
         """The status document of this host's workerpool; raises `PoolUnavailable`."""
@@ -100,7 +108,7 @@ class Operator:
         self.interrupts.at_once = False
 
 
-def _own_front(http: HttpSettings) -> str:
+def own_address(http: HttpSettings) -> str:
     """The address of this host's front: a unix socket, which needs no token, where there is one that we may use."""
     sockets = [each for each in http.listen if each.startswith("unix:")]
     usable = [each for each in sockets if os.access(each.removeprefix("unix:"), os.W_OK)]

@@ -23,7 +23,7 @@ from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
 from taskqueue.http.literal_targets import literal_judge
 from taskqueue.http.queue_cache import QueueCache
-from taskqueue.http.states import TaskState
+from taskqueue.http.states import WAITING, TaskState
 from taskqueue.http.task import Task
 from taskqueue.http.task_spec import Api, RetryOverride, TaskSpec
 from taskqueue.http.waiters import Waiters
@@ -103,6 +103,8 @@ class Desk:
         """What a task waits for, in words; None where it runs or has ended."""
         settings = self._queues.settings(task.queue) or QueueSettings(task.queue)
         worker_type = WEBHOOK if task.worker_type is None else task.worker_type
+        if task.state not in WAITING:
+            return waits_for(task, settings, None, broker=None, served=None, window=0)
         return waits_for(
             task, settings, await self._book.holding(task, settings), broker=self._broker_trouble,
             served=self._broker.known_to_serve(worker_type), window=self._handing_out.window(worker_type).size,

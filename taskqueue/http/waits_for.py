@@ -15,22 +15,21 @@ from taskqueue.http.api.queue_fields import shown_rate
 from taskqueue.http.api.times import rfc3339
 from taskqueue.http.book.holding import BEFORE_LIMIT, Holding
 from taskqueue.http.book.rows import WEBHOOK
-from taskqueue.http.states import ENDED, TaskState
+from taskqueue.http.states import WAITING, TaskState
 from taskqueue.http.task import Task
 
 
 def waits_for(
-    task: Task, queue: QueueSettings, found: Holding, *, broker: str | None, served: bool | None, window: int
+    task: Task, queue: QueueSettings, found: Holding | None, *, broker: str | None, served: bool | None, window: int
 ) -> str | None:
-    """Why `task` does not run now; None where it runs or has ended.
+    """Why `task` does not run now; None where it runs or has ended. `found` is None for one that does not wait.
 
     `broker`: why this front cannot hand out, None while it can. `served`: whether workers of the task's type consume,
     None where that is not known yet. `window`: how many attempts of that type this front keeps under way.
     """
-    if task.state in ENDED:
-        return None
-    if task.state is TaskState.RUNNING:
-        return "the end of its attempt: it was cancelled, and is not tried again" if task.cancel_requested else None
+    if found is None or task.state not in WAITING:
+        cancelled = task.state is TaskState.RUNNING and task.cancel_requested
+        return "the end of its attempt: it was cancelled, and is not tried again" if cancelled else None
     reasons = [*_time(task, found)]
     if found.paused:
         reasons.append(f"queue {task.queue} is paused")

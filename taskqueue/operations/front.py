@@ -162,7 +162,10 @@ class Front:
         if status == 401:
             if self._token is None:
                 return f"it wants a token: put one into {TOKEN_VARIABLE} (taskqueue http token add NAME makes one)"
-            return f"the token of {TOKEN_VARIABLE} is not known there, or has expired (taskqueue http token list; a new one is known after two seconds)"
+            return (
+                f"the token of {TOKEN_VARIABLE} is not known there, or has expired (taskqueue http token list); a new "
+                "one is known after two seconds"
+            )
         if not isinstance(document, dict) or not isinstance(document.get("detail"), str):
             return f"{status} {reason}; expected a taskqueue front"
         faults = document.get("errors")
