@@ -49,7 +49,7 @@ def _serve(command: Command) -> int:
             set_title("http")
             asyncio.run(_life(command, sockets))
     finally:
-        close_sockets(sockets)
+        close_sockets(sockets, settings.http.listen)
     return OK
 
 

@@ -21,6 +21,7 @@ from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.show import NAME
 from taskqueue.cli.terminal.text import safe
 from taskqueue.errors import (
+    BookUnavailable,
     BrokerRefused,
     BrokerUnavailable,
     ConfigError,
@@ -54,6 +55,7 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (BrokerUnavailable, 3),
     (BrokerRefused, 3),
     (FrontUnavailable, 3),
+    (BookUnavailable, 3),
     (ResultTimeout, 4),
     (TaskqueueError, 1),
     (OSError, 1),
@@ -96,8 +98,8 @@ def taskqueue(context: click.Context) -> None:
     """Submit workitems, see what becomes of them, and put right what is stuck.
 
     The broker is the one of the config file's [amqp], or of TASKQUEUE_AMQP_URL. Tables on a terminal, plain lines in a
-    pipe, JSON with --json. Exit status: 0; 1 failed; 2 usage or config; 3 broker not reachable; 4 timed out; 130 after
-    Ctrl-C.
+    pipe, JSON with --json. Exit status: 0; 1 failed; 2 usage or config; 3 broker, front or book not reachable; 4 timed
+    out; 130 after Ctrl-C.
     """
     context.ensure_object(Operator)
 

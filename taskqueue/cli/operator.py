@@ -18,13 +18,13 @@ from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.load import CREDENTIAL, CREDENTIALS_VARIABLE, DEFAULT_PATH, Settings, load
 from taskqueue.config.settings import AmqpSettings
 from taskqueue.operations.broker import Broker
-from taskqueue.operations.front import Front
+from taskqueue.operations.front import TOKEN_VARIABLE, Front
 from taskqueue.operations.management import Management
 from taskqueue.protocol import queues
 from taskqueue.status import document
 
-FRONT_VARIABLE, TOKEN_VARIABLE = "TASKQUEUE_HTTP_URL", "TASKQUEUE_HTTP_TOKEN"
-"""Where the front is, and the token that it asks for; a token on the command line would be in `ps`."""
+FRONT_VARIABLE = "TASKQUEUE_HTTP_URL"
+"""Where the front is."""
 _CREDENTIALS = [Path("/run/credentials", f"python-taskqueue-{role}.service") for role in ("dispatcher", "workerpool")]
 """Where systemd keeps the credentials of a unit that runs (systemd.exec(5), CREDENTIALS_DIRECTORY)."""
 
@@ -81,8 +81,21 @@ class Operator:
 
     def front(self, url: str | None = None, *, wait_s: float = 30.0) -> Front:
         """The front at `url`, by default TASKQUEUE_HTTP_URL's or this host's own, with the token of the environment."""
-        chosen = url or os.environ.get(FRONT_VARIABLE) or _own_front(self.settings.http)
-        return Front(chosen, os.environ.get(TOKEN_VARIABLE), wait_s=wait_s)
+        named = url or os.environ.get(FRONT_VARIABLE)
+        return self.own_front(wait_s=wait_s) if named is None else Front(named, _token(), wait_s=wait_s)
+
+    @property
+    def front_is_named(self) -> bool:
+        """Whether the environment names a front."""
+        return bool(os.environ.get(FRONT_VARIABLE))
+
+    def own_front(self, *, wait_s: float = 30.0) -> Front:
+        """This host's own front, where [http] says that it listens."""
+        return self.front_of(self.settings.http, wait_s=wait_s)
+
+    def front_of(self, http: HttpSettings, *, wait_s: float) -> Front:
+        """The front of this host with the settings `http`."""
+        return Front(own_address(http), _token(), root=http.base_path, wait_s=wait_s)
 
     def pool(self, socket: Path | None = None) -> document.Pool:
         """The status document of this host's workerpool; raises `PoolUnavailable`."""
@@ -95,9 +108,11 @@ class Operator:
         self.interrupts.at_once = False
 
 
-def _own_front(http: HttpSettings) -> str:
-    """The address of this host's front: a unix socket where there is one, for it needs no token."""
-    first = sorted(http.listen, key=lambda listen: not listen.startswith("unix:"))[0]
+def own_address(http: HttpSettings) -> str:
+    """The address of this host's front: a unix socket, which needs no token, where there is one that we may use."""
+    sockets = [each for each in http.listen if each.startswith("unix:")]
+    usable = [each for each in sockets if os.access(each.removeprefix("unix:"), os.W_OK)]
+    first = [*usable, *(each for each in http.listen if each not in sockets), *sockets][0]
     if first.startswith("unix:"):
         return first
     host, _, port = first.rpartition(":")
@@ -105,7 +120,11 @@ def _own_front(http: HttpSettings) -> str:
         host = "127.0.0.1"
     elif host in {"::", "[::]"}:
         host = "[::1]"
-    return f"{'https' if http.tls_cert else 'http'}://{host}:{port}{http.base_path}"
+    return f"{'https' if http.tls_cert else 'http'}://{host}:{port}"
+
+
+def _token() -> str | None:
+    return os.environ.get(TOKEN_VARIABLE) or None
 
 
 def _environ() -> dict[str, str]:

@@ -23,10 +23,11 @@ from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
 from taskqueue.http.literal_targets import literal_judge
 from taskqueue.http.queue_cache import QueueCache
-from taskqueue.http.states import TaskState
+from taskqueue.http.states import WAITING, TaskState
 from taskqueue.http.task import Task
 from taskqueue.http.task_spec import Api, RetryOverride, TaskSpec
 from taskqueue.http.waiters import Waiters
+from taskqueue.http.waits_for import waits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,17 @@ class Desk:
         if wait_s is None:
             return await self._book.get(task_id)
         return await self._waiters.wait(task_id, wait_s)
+
+    async def waits_for(self, task: Task) -> str | None:
+        """What a task waits for, in words; None where it runs or has ended."""
+        settings = self._queues.settings(task.queue) or QueueSettings(task.queue)
+        worker_type = WEBHOOK if task.worker_type is None else task.worker_type
+        if task.state not in WAITING:
+            return waits_for(task, settings, None, broker=None, served=None, window=0)
+        return waits_for(
+            task, settings, await self._book.holding(task, settings), broker=self._broker_trouble,
+            served=self._broker.known_to_serve(worker_type), window=self._handing_out.window(worker_type).size,
+        )  # fmt: skip
 
     async def search(self, query: Query) -> Page:
         """A page of tasks."""
@@ -213,6 +225,9 @@ class Desk:
         try:
             await self._book.lanes()
         except (BookUnavailable, CommitInDoubt) as error:
-            return Health(str(error), None if self._broker.ready else self._broker.connection.trouble)
-        trouble = None if self._broker.ready else self._broker.connection.trouble or "connecting"
-        return Health(self._book.trouble, trouble)
+            return Health(str(error), self._broker_trouble)
+        return Health(self._book.trouble, self._broker_trouble)
+
+    @property
+    def _broker_trouble(self) -> str | None:
+        return None if self._broker.ready else self._broker.connection.trouble or "connecting"

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import socket
 import time
@@ -25,7 +24,7 @@ from taskqueue.http.access import Access
 from taskqueue.http.api_server import ApiServer
 from taskqueue.http.book.book import Book, open_book
 from taskqueue.http.book.events import Settled
-from taskqueue.http.book.queue_rows import settings_json
+from taskqueue.http.book.queue_rows import config_hash
 from taskqueue.http.book.tokens import Token
 from taskqueue.http.book.watching import Beat
 from taskqueue.http.delivery.broker import Broker
@@ -65,7 +64,7 @@ class Front:
         self.book = book = await open_book(settings, self._queues.settings)
         self._access = Access(settings, await book.tokens())
         self._access.require_tokens()
-        await book.take_config(settings.queues, config_hash(settings))
+        await book.take_config(settings.queues, config_hash(settings.queues))
         self._queues.take(await book.lanes())
         self._waiters = Waiters(book)
         self._reports = Reports(book, settings, self._settled)
@@ -77,7 +76,12 @@ class Front:
         )
         self._reports.serve(self.broker, self._handing_out)
         beat = Beat(
-            self._id, socket.gethostname(), int(time.time() * 1000), __version__, config_hash(settings), book.one_front
+            self._id,
+            socket.gethostname(),
+            int(time.time() * 1000),
+            __version__,
+            config_hash(settings.queues),
+            book.one_front,
         )
         self._on_beat = on_beat
         self._upkeep = Upkeep(book, self._queues, self._handing_out, beat, self._beaten)
@@ -99,11 +103,11 @@ class Front:
             log.warning("reloaded, but for what needs a restart: keys=%s", ",".join(changed))
         self.settings = settings
         try:
-            await self.book.take_config(settings.queues, config_hash(settings))
+            await self.book.take_config(settings.queues, config_hash(settings.queues))
             self._queues.take(await self.book.lanes())
         except (BookUnavailable, CommitInDoubt) as error:
             log.error("queues not reloaded: %s; send SIGHUP again", error)
-        self._upkeep.config_changed(config_hash(settings))
+        self._upkeep.config_changed(config_hash(settings.queues))
         self.server.configure(settings)
         self._handing_out.changed()
 
@@ -131,9 +135,3 @@ class Front:
     def _settled(self, settled: Settled) -> None:
         if settled.state in ENDED:
             self._waiters.ended(settled.task_id)
-
-
-def config_hash(settings: HttpSettings) -> str:
-    """Names the queues of the config: fronts that differ are named by `doctor`."""
-    text = "\n".join(settings_json(queue) for queue in sorted(settings.queues, key=lambda queue: queue.name))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -33,14 +33,17 @@ def open_sockets(listen: tuple[str, ...]) -> list[socket.socket]:
     return opened
 
 
-def close_sockets(sockets: list[socket.socket]) -> None:
-    """Close them, and remove the names of unix sockets."""
+def close_sockets(sockets: list[socket.socket], listen: tuple[str, ...] = ()) -> None:
+    """Close them, and remove the names of unix sockets: of those that are open, and, for a server that has closed its
+    own, of those that `listen` names."""
+    names = {each.removeprefix("unix:") for each in listen if each.startswith("unix:")}
     for sock in sockets:
-        name = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        if sock.family == socket.AF_UNIX and sock.fileno() != -1:
+            names.add(sock.getsockname())
         sock.close()
-        if name:
-            with suppress(OSError):
-                Path(name).unlink()
+    for name in filter(None, names):
+        with suppress(OSError):
+            Path(name).unlink()
 
 
 def names_of(sockets: list[socket.socket]) -> list[str]:

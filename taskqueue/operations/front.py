@@ -4,34 +4,62 @@
         front.get("/v1/queues")                       {"queues": […]}
         front.post("/v1/queues/emails:pause")
 
-What a front refuses is a `FrontRefused`, in the words of its problem document. The token is sent, and never shown.
+1. Nobody listens there, or what answers is no front: `FrontUnavailable`, with a line that says what to do.
+2. The front says no: `FrontRefused`, in the words of its problem document.
+
+The token is sent, and never shown.
 """
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from taskqueue.errors import FrontRefused, FrontUnavailable
 
 _TIMEOUT_S = 30.0
+_CONNECT_S = 5.0
+"""Seconds to wait for a connection; a host that drops packets is told soon."""
+_IDLE_S = 20.0
+"""Seconds after which a connection is not used again: the front, or a proxy, may have closed it."""
+TOKEN_VARIABLE = "TASKQUEUE_HTTP_TOKEN"
+"""Where the token is; on the command line it would be in `ps`."""
+_ADVICE = {
+    "unknown-task": "taskqueue tasks list shows those that there are",
+    "unknown-queue": "taskqueue queues list shows all",
+    "forbidden": "taskqueue http token add NAME --scope … makes one that has it",
+}
+"""What to do, by the type of a problem."""
+
 Query = Mapping[str, Any]
 
 
-class Front:
-    """A front at `url`: `http://host:port`, `https://…`, or `unix:/path`. `wait_s`: for an answer, at most."""
+class _Document(dict[str, Any]):
+    """A document of a front: a key that it lacks is no defect of ours, it comes from something else."""
 
-    def __init__(self, url: str, token: str | None = None, *, wait_s: float = _TIMEOUT_S) -> None:
-        self.url = url
+    def __missing__(self, key: str) -> Any:
+        raise FrontUnavailable(f"the answer has no {key!r}: what answered is no taskqueue front of this version")
+
+
+class Front:
+    """A front at `url`: `http://host:port`, `https://…`, or `unix:/path`. `root` is its `base_path`, where `url` cannot
+    have one. `wait_s`: for an answer, at most. Raises `FrontUnavailable` for a `url` that is none."""
+
+    def __init__(self, url: str, token: str | None = None, *, root: str = "", wait_s: float = _TIMEOUT_S) -> None:
         self._token = token
         self._wait_s = wait_s
-        self._connection, self._root = _connection(url, wait_s)
+        self._connection, path = _connection(url)
+        self.url = url if url.startswith("unix:") or "://" in url else f"http://{url}"
+        self._root = path or root
+        self._used = 0.0
 
     def __enter__(self) -> Front:
         return self
@@ -61,29 +89,48 @@ class Front:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """One request; gives the document of the answer, None where it has none."""
+        status, document, reason = self.answer(method, path, query, body=body, headers=headers)
+        if status < 300:
+            return document
+        if status < 400:
+            raise FrontUnavailable(f"front {self.url}: it sends to another address ({status}); name that one")
+        line = self._refusal(status, document, reason)
+        if status in {401, 502, 503, 504}:
+            raise FrontUnavailable(f"front {self.url}: {line}")
+        raise FrontRefused(status, line)
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any, str]:
+        """One request; gives (status, the document or None, HTTP's reason). Raises `FrontUnavailable`."""
         given = {key: value for key, value in (query or {}).items() if value not in (None, "", [], ())}
         target = self._root + path + (f"?{urlencode(given, doseq=True)}" if given else "")
         sent = {"Accept": "application/json", **(headers or {})}
-        if self._token is not None:
-            sent["Authorization"] = f"Bearer {self._token}"
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:
+            if self._token is not None:
+                sent["Authorization"] = f"Bearer {_ascii(self._token)}"
+            self._open()
             self._connection.request(method, target, data, sent)
             answer = self._connection.getresponse()
             text = answer.read()
-        except ssl.SSLError as error:
-            raise FrontUnavailable(f"front {self.url}: TLS: {error.reason or error}") from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise FrontUnavailable(f"front {self.url}: {reason}; is taskqueue-http running there?") from None
+            raise FrontUnavailable(f"front {self.url}: {_trouble(error)}") from None
+        self._used = time.monotonic()
         document = _document(text)
-        if answer.status >= 400:
-            raise FrontRefused(answer.status, _reason(document, answer.status, answer.reason))
-        return document
+        if answer.status < 300 and text.strip() and document is None:
+            raise FrontUnavailable(f"front {self.url}: what answers there is no taskqueue front; is the port right?")
+        return answer.status, document, answer.reason
 
     def all(
         self, path: str, key: str, query: Query | None = None, limit: int | None = None
@@ -101,6 +148,33 @@ class Front:
             if cursor is None:
                 return
 
+    def _open(self) -> None:
+        if self._connection.sock is not None and time.monotonic() - self._used > _IDLE_S:
+            self._connection.close()
+        if self._connection.sock is None:
+            self._connection.timeout = _CONNECT_S
+            self._connection.connect()
+            opened = cast(socket.socket, self._connection.sock)
+            opened.settimeout(self._wait_s)
+
+    def _refusal(self, status: int, document: Any, reason: str) -> str:
+        """What the front said, without its JSON pointers, and what to do."""
+        if status == 401:
+            if self._token is None:
+                return f"it wants a token: put one into {TOKEN_VARIABLE} (taskqueue http token add NAME makes one)"
+            return (
+                f"the token of {TOKEN_VARIABLE} is not known there, or has expired (taskqueue http token list); a new "
+                "one is known after two seconds"
+            )
+        if not isinstance(document, dict) or not isinstance(document.get("detail"), str):
+            return f"{status} {reason}; expected a taskqueue front"
+        faults = document.get("errors")
+        if isinstance(faults, list) and faults and all(isinstance(each, dict) for each in faults):
+            return "; ".join(_fault(each) for each in faults)
+        detail = str(document["detail"])
+        advice = _ADVICE.get(str(document.get("type", "")).rpartition("/")[2])
+        return detail if advice is None else f"{detail.rstrip('.')}; {advice}"
+
 
 def part(text: str) -> str:
     """`text` as a part of a path."""
@@ -108,8 +182,8 @@ def part(text: str) -> str:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
         self._path = path
 
     def connect(self) -> None:
@@ -118,29 +192,61 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connection(url: str, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
     """(a connection that is not open yet, what stands before every path)."""
     if url.startswith("unix:"):
-        return _UnixConnection(url.removeprefix("unix:"), timeout_s), ""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+        return _UnixConnection(url.removeprefix("unix:")), ""
     try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port = None, None
-    if parts.scheme not in {"http", "https"} or not host:
-        raise FrontUnavailable(f"front {url!r}: expected http://host:port, https://host or unix:/path")
+        raise FrontUnavailable(f"front {url.rpartition('@')[2]!r}: {_EXPECTED}") from None
+    if parts.username is not None:
+        raise FrontUnavailable(
+            f"front {parts.netloc.rpartition('@')[2]!r}: a user and password mean nothing to a front; put its token "
+            f"into {TOKEN_VARIABLE}"
+        )
+    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
+        raise FrontUnavailable(f"front {url!r}: {_EXPECTED}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(host, port, timeout=timeout_s), parts.path.rstrip("/")
+    return kind(host, port), parts.path.rstrip("/")
+
+
+_EXPECTED = "expected http://host:port, https://host or unix:/path"
+
+
+def _trouble(error: Exception) -> str:
+    """Why there was no answer, and what to do, in one line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE may name its authority"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS there ({(error.reason or str(error)).lower().replace('_', ' ')}); is it http://?"
+    if isinstance(error, socket.gaierror):
+        return f"the name is not known ({error.strerror})"
+    if isinstance(error, PermissionError):
+        return "permission denied; run it as root, or as a member of the group taskqueue"
+    if isinstance(error, TimeoutError) or getattr(error, "errno", None) == errno.ETIMEDOUT:
+        return "no answer in time; is taskqueue-http well there?"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return "what answers there does not speak HTTP; is the port right, is it https://?"
+    if isinstance(error, OSError) and error.errno in {errno.ECONNREFUSED, errno.ENOENT}:
+        return "nothing listens there; is taskqueue-http running?"
+    return f"{getattr(error, 'strerror', None) or str(error) or type(error).__name__}; is taskqueue-http running there?"
+
+
+def _ascii(token: str) -> str:
+    if not token.isascii() or not token.isprintable():
+        raise FrontUnavailable(f"the token of {TOKEN_VARIABLE} is none: it has letters that no token has")
+    return token
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    place = str(fault.get("pointer") or fault.get("field") or fault.get("header") or "").removeprefix("#").strip("/")
+    return f"{place} {fault.get('detail', '')}".strip()
 
 
 def _document(text: bytes) -> Any:
     try:
-        return json.loads(text) if text.strip() else None
-    except ValueError:
+        return json.loads(text, object_hook=_Document) if text.strip() else None
+    except (ValueError, RecursionError):
         return None
-
-
-def _reason(document: Any, status: int, reason: str) -> str:
-    if isinstance(document, dict) and isinstance(document.get("detail"), str):
-        return str(document["detail"])
-    return f"{status} {reason}; expected a taskqueue front"

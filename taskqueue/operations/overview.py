@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskqueue.operations.broker import Broker, Server
+from taskqueue.operations.front_overview import FrontSeen
 from taskqueue.operations.management import Management, Node, QueueFigures
 from taskqueue.protocol import queues
 from taskqueue.status.document import Pool
@@ -48,6 +49,8 @@ class Overview:
     """Host and pid of each, of all hosts."""
     pool: Pool | None = None
     pool_trouble: str | None = None
+    front: FrontSeen | None = None
+    """This host's front; None where none is set up here."""
 
     @property
     def alarms(self) -> list[str] | None:
@@ -70,6 +73,7 @@ class Overview:
             "queues": [_named(queue) for queue in self.queues],
             "pool": None if self.pool is None else self.pool.document,
             "pool_trouble": self.pool_trouble,
+            "front": None if self.front is None else self.front.document(),
         }
 
 

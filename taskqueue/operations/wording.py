@@ -5,6 +5,7 @@ Pure. It must never know where the words are shown: escaping is for whoever show
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 _UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -30,3 +31,25 @@ def last_line(text: str, width: int | None = None) -> str:
     them."""
     line = text.rstrip().rpartition("\n")[2]
     return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def unix(timestamp: str) -> float:
+    """The Unix time of an RFC 3339 text, as fronts give it."""
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def since(timestamp: str) -> str:
+    """How long ago an RFC 3339 text is: `3m 2s`."""
+    return span(time.time() - unix(timestamp))
+
+
+def until(timestamp: str) -> str:
+    """When an RFC 3339 text comes: `in 3m 2s`, or `now`."""
+    left_s = unix(timestamp) - time.time()
+    return f"in {span(left_s)}" if left_s > 0 else "now"
+
+
+def local(timestamp: str) -> str:
+    """An RFC 3339 text as `moment`, with how far away it is."""
+    away = time.time() - unix(timestamp)
+    return f"{moment(unix(timestamp))} ({f'{span(away)} ago' if away >= 0 else f'in {span(-away)}'})"

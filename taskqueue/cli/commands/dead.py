@@ -31,6 +31,8 @@ def command() -> None:
 
     Reasons: malformed, unknown-format, too-large (the dispatcher could not read it); failed, rejected, crashed, timeout
     (its worker); expired, delivery-limit (the broker).
+
+    Tasks that fronts took over HTTP make none: taskqueue tasks list --state dead shows those that are dead.
     """
 
 

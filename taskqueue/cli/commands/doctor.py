@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from taskqueue.cli.arguments.common_options import operator_command, socket_option
-from taskqueue.cli.checks import on_host
+from taskqueue.cli.checks import of_front, on_host
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.findings import show_findings
 from taskqueue.config.load import Settings
@@ -24,9 +24,10 @@ from taskqueue.status.document import Pool
 @operator_command()
 @socket_option
 def command(operator: Operator, socket: Path | None) -> int:
-    """Check config and its files, users, plugins, the workerpool, the clock, and at the broker: connection, TLS,
-    version, rights, alarms, queues that are not as taskqueue would declare them, missing consumers, consumer_timeout,
-    dead letters. A line each: ok, warning or problem, and what to do about it.
+    """Check config and its files, users, plugins, the workerpool, the clock; this host's front, its book, tokens and
+    targets; and at the broker: connection, TLS, version, rights, alarms, queues that are not as taskqueue would declare
+    them, missing consumers, consumer_timeout, dead letters. A line each: ok, warning or problem, and what to do about
+    it.
 
     It imports each plugin that is to run, in a process of its own, and makes and deletes a queue taskqueue_doctor_…;
     nothing else is changed. Exit status 1 where there is a problem, else 0.
@@ -46,6 +47,7 @@ def _look(operator: Operator, socket: Path | None) -> Iterator[Finding]:
     pool = on_host.pool(operator, socket)
     yield from workerpool.workerpool(pool, {group.name for group in wanted})
     yield from workerpool.clock()
+    yield from of_front.front(operator, settings, wanted)
     yield from reachability.hosts(settings.amqp)
     try:
         yield from _look_at_broker(operator, settings, wanted, pool if isinstance(pool, Pool) else None)

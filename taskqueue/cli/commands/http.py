@@ -20,7 +20,13 @@ from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.opening import connect
 from taskqueue.operations.wording import moment
 
-_COLUMNS = (Column("name"), Column("scopes"), Column("created", text=moment), Column("expires", text=moment))
+_COLUMNS = (
+    Column("name"),
+    Column("scopes"),
+    Column("created", text=moment, from_width=100),
+    Column("expires", text=moment),
+    Column("state", styles={"expired": "bold red"}),
+)
 
 
 @click.group("http", short_help="Tokens of the fronts' clients, and the tables of their book.")
@@ -38,7 +44,12 @@ def migrate(operator: Operator) -> None:
         before, after = schema.migrate(connection)
     finally:
         connection.close()
-    done = "has this version already" if before == after else f"was brought from version {before} to {after}"
+    if operator.show.as_json:
+        operator.show.document({"book": connection.shown, "before": before, "after": after})
+    if before == 0:
+        done = f"was empty, and has the tables of version {after} now"
+    else:
+        done = f"has version {after} already" if before == after else f"was brought from version {before} to {after}"
     operator.show.line(f"{connection.shown} {done}")
 
 
@@ -77,13 +88,16 @@ def add(operator: Operator, name: str, scopes: tuple[str, ...], expires_s: float
 def list_tokens(operator: Operator) -> None:
     """List all tokens, without their secrets."""
     with _book(operator) as transaction:
-        found = tokens.load(transaction).values()
+        found, now_ms = tokens.load(transaction).values(), transaction.now_ms
     rows = [
         [each.name, " ".join(sorted(each.scopes)), each.created_ms / 1000,
-         None if each.expires_ms is None else each.expires_ms / 1000]
+         None if each.expires_ms is None else each.expires_ms / 1000,
+         "expired" if each.expires_ms is not None and each.expires_ms <= now_ms else "good"]
         for each in found
     ]  # fmt: skip
     operator.show.table(_COLUMNS, rows)
+    if not rows:
+        operator.show.note("there are no tokens: whoever reaches a front that is not exposed may do everything")
 
 
 @token.command("remove", short_help="Take a token away.")
@@ -95,6 +109,8 @@ def remove(operator: Operator, name: str) -> None:
         gone = tokens.remove(transaction, name, _who())
     if not gone:
         raise TaskqueueError(f"there is no token {name}; taskqueue http token list shows all")
+    if operator.show.as_json:
+        operator.show.document({"name": name, "removed": True})
     operator.show.line(f"token {name} was removed")
 
 

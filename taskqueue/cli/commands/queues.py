@@ -11,18 +11,19 @@ from taskqueue.cli.arguments.front_option import front_option
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.operations.front import part
+from taskqueue.operations.wording import since
 
 _COLUMNS = (
     Column("name", "queue"),
-    Column("state", styles={"paused": "bold yellow"}),
-    Column("source"),
+    Column("state", styles={"paused": "bold yellow"}, whole=True),
+    Column("source", from_width=100),
     Column("ready", right=True),
-    Column("scheduled", right=True),
+    Column("scheduled", right=True, whole=True),
     Column("running", right=True),
-    Column("retrying", right=True),
+    Column("retrying", right=True, whole=True),
     Column("dead", right=True, styles={0: ""}, style="red"),
     Column("rate_limit", "rate", right=True),
-    Column("oldest_ready_at", "oldest ready"),
+    Column("oldest_ready_at", "oldest", right=True, text=since),
 )
 _COUNTS = ("ready", "scheduled", "running", "retrying", "dead")
 
@@ -39,7 +40,7 @@ def command() -> None:
 @operator_command()
 @front_option
 def list_queues(operator: Operator, url: str | None) -> None:
-    """List all queues, with their tasks by state."""
+    """List all queues, with their tasks by state. OLDEST: for how long the oldest task that is due has waited."""
     with operator.front(url) as front:
         queues = front.get("/v1/queues")["queues"]
     if operator.show.as_json:
@@ -69,7 +70,9 @@ def _one(name: str, done: str, help_text: str) -> None:
     @click.argument("queue", metavar="QUEUE")
     def change(operator: Operator, url: str | None, queue: str) -> None:
         with operator.front(url) as front:
-            front.post(f"/v1/queues/{part(queue)}:{name}")
+            changed = front.post(f"/v1/queues/{part(queue)}:{name}")
+        if operator.show.as_json:
+            operator.show.document(changed)
         operator.show.line(f"{queue} {done}")
 
     change.help = help_text
@@ -89,13 +92,13 @@ def purge(operator: Operator, url: str | None, queue: str, yes: bool) -> None:
     with operator.front(url) as front:
         found = front.get(f"/v1/queues/{part(queue)}")
         waiting = sum(_count(found, key) for key in ("ready", "scheduled", "retrying"))
-        if not yes:
-            operator.confirm(f"Remove {waiting} tasks that wait in {queue}, for good?")
+        if not yes and waiting:
+            operator.confirm(f"Remove {_tasks(waiting)} waiting in {queue}, for good?")
         gone = front.post(f"/v1/queues/{part(queue)}:purge")["purged"]
     if operator.show.as_json:
         operator.show.document({"queue": queue, "purged": gone})
     else:
-        operator.show.line(f"{gone} tasks were removed from {queue}")
+        operator.show.line(f"{_tasks(gone)} removed from {queue}")
 
 
 def _row(queue: dict[str, Any]) -> list[Any]:
@@ -103,6 +106,10 @@ def _row(queue: dict[str, Any]) -> list[Any]:
         queue["name"], "paused" if queue["paused"] else "running", queue["source"],
         *(_count(queue, key) for key in _COUNTS), queue["rate_limit"], queue["oldest_ready_at"],
     ]  # fmt: skip
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
 
 
 def _count(queue: dict[str, Any], key: str) -> int:

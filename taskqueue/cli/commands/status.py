@@ -13,17 +13,21 @@ import click
 
 from taskqueue.cli.arguments import value_types
 from taskqueue.cli.arguments.common_options import operator_command, socket_option
+from taskqueue.cli.checks.front_here import front_is_here
 from taskqueue.cli.operator import Operator
+from taskqueue.cli.terminal import front_picture
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.show import Show
-from taskqueue.errors import BrokerRefused, BrokerUnavailable, PoolUnavailable
+from taskqueue.errors import BrokerRefused, BrokerUnavailable, FrontUnavailable, PoolUnavailable
 from taskqueue.operations.broker import Broker
+from taskqueue.operations.front_overview import FrontSeen, see_front
 from taskqueue.operations.overview import Overview, see_broker
 from taskqueue.operations.wording import last_line, span
 from taskqueue.status.document import Group, Pool
 
 _WATCHING_TIMEOUT_S = 3.0
 """Seconds for a broker to answer; a silent one stops the picture for no longer."""
+_FRONT_S = 3.0
 _ERROR_WIDTH = 80
 """Characters of a group's last error; `taskqueue plugins` and JSON have all of it."""
 _NOT_KNOWN = "not known (the management plugin is not enabled)"
@@ -77,7 +81,8 @@ _TASKS = (
     help="With --watch: how often.",
 )
 def command(operator: Operator, socket: Path | None, watch: bool, interval_s: float) -> None:
-    """Show the whole picture: the broker, its queues, the groups of this host's workerpool, what each worker runs.
+    """Show the whole picture: the broker, its queues, this host's front with the queues of its tasks, the groups of
+    this host's workerpool, what each worker runs.
 
     Rates, unacked workitems, alarms and the hosts of dispatchers are known where RabbitMQ's management plugin is
     enabled (TASKQUEUE_MANAGEMENT_URL says where, if it is not at the broker's host, port 15672). Without a broker the
@@ -86,7 +91,7 @@ def command(operator: Operator, socket: Path | None, watch: bool, interval_s: fl
     if watch:
         _watch(operator, socket, max(interval_s, 0.1))
         return
-    overview = _pool_of(operator, socket)
+    overview = _host_of(operator, socket)
     try:
         with operator.broker() as broker:
             _see_broker(overview, operator, broker)
@@ -101,7 +106,7 @@ def _watch(operator: Operator, socket: Path | None, interval_s: float) -> None:
     with ExitStack() as stack, operator.show.in_place() as redraw:
         broker: Broker | None = None
         while True:
-            overview = _pool_of(operator, socket)
+            overview = _host_of(operator, socket)
             try:
                 if broker is None:
                     made = operator.broker(timeout_s=_WATCHING_TIMEOUT_S, trouble=lambda line: None)
@@ -134,12 +139,18 @@ def _see_broker(overview: Overview, operator: Operator, broker: Broker) -> None:
     )
 
 
-def _pool_of(operator: Operator, socket: Path | None) -> Overview:
+def _host_of(operator: Operator, socket: Path | None) -> Overview:
     overview = Overview(time.time())
     try:
         overview.pool = operator.pool(socket)
     except PoolUnavailable as error:
         overview.pool_trouble = str(error)
+    if front_is_here(operator.settings):
+        try:
+            with operator.own_front(wait_s=_FRONT_S) as front:
+                overview.front = see_front(front)
+        except FrontUnavailable as error:
+            overview.front = FrontSeen("", trouble=str(error))
     return overview
 
 
@@ -157,6 +168,8 @@ def _draw(show: Show, overview: Overview) -> None:
             _QUEUES,
             ((q.name, q.ready, q.unacked, q.consumers, q.in_rate, q.out_rate) for q in overview.queues),
         )
+    if overview.front is not None:
+        front_picture.show_queues(show, overview.front)
     pool = overview.pool
     if pool is not None and pool.groups:
         show.line("")
@@ -185,6 +198,8 @@ def _head(overview: Overview) -> dict[str, Any]:
         head["dispatchers"] = (
             f"{overview.dispatchers}{named}" if overview.dispatchers else "none; nothing is dispatched"
         )
+    if overview.front is not None:
+        head |= front_picture.head(overview.front)
     if pool is None:
         head["workerpool"] = overview.pool_trouble
     else:

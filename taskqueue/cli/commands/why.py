@@ -1,4 +1,4 @@
-"""`taskqueue why`: says where one workitem is, and why; the search itself is `operations.find_workitem`."""
+"""`taskqueue why`: says where one workitem or task is, and why; `operations.find_workitem` and `find_task` search."""
 
 from __future__ import annotations
 
@@ -7,44 +7,60 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from taskqueue.cli.arguments import value_types
 from taskqueue.cli.arguments.common_options import operator_command, socket_option
+from taskqueue.cli.arguments.front_option import front_option
+from taskqueue.cli.checks.front_here import front_is_here
 from taskqueue.cli.operator import Operator
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.show import Show
-from taskqueue.errors import PoolUnavailable, TaskqueueError
+from taskqueue.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    FrontRefused,
+    FrontUnavailable,
+    PoolUnavailable,
+    TaskqueueError,
+)
+from taskqueue.operations.find_task import find_task, is_task_id, story
 from taskqueue.operations.find_workitem import Dead, Delayed, Finished, Running, Sighting, Waiting, document, where_is
 from taskqueue.operations.wording import last_line, moment, span
 
+_FRONT_S = 10.0
 _MANY = 1000
 """Messages in a queue; more take long enough for a progress bar."""
+_STYLES = {
+    **dict.fromkeys(("running", "finished", "succeeded"), "green"),
+    **dict.fromkeys(("delayed", "waiting", "ready", "scheduled", "retrying"), "yellow"),
+    **dict.fromkeys(("dead", "expired"), "bold red"),
+}
 _COLUMNS = (
-    Column(
-        "state",
-        styles={"running": "green", "finished": "green", "dead": "bold red", "delayed": "yellow", "waiting": "yellow"},
-    ),
+    Column("state", styles=_STYLES, whole=True),
     Column("where"),
     Column("what"),
 )
 
 
-@click.command("why", short_help="Say where a workitem is, and why.")
+@click.command("why", short_help="Say where a workitem or a task is, and why.")
 @operator_command()
 @click.argument("message_id", metavar="ID")
 @click.option(
     "--type", "worker_type", type=value_types.worker_type, metavar="TYPE", help="It is for this worker type, no other."
 )
 @socket_option
-def command(operator: Operator, message_id: str, worker_type: str | None, socket: Path | None) -> None:
-    """Say where the workitem with this ID is, and why: running (where, since when), finished, dead (of what), delayed
-    (until when), waiting (in which place).
+@front_option
+def command(operator: Operator, message_id: str, worker_type: str | None, socket: Path | None, url: str | None) -> None:
+    """Say where the workitem or task with this ID is, and why: running (where, since when), finished, dead (of what),
+    delayed (until when), waiting (in which place); of a task that a front has taken also what it waits for.
 
-    Looked at are the workers of this host, the dead letters, results that nobody has taken, and, where it is in none of
-    these, the queues in which it may wait. Nothing is taken; but what waits in a queue is kept from its workers while
-    the queue is read. Exit status 1 where it is not found: workers of other hosts are not seen from here.
+    Looked at are the tasks of the front, the workers of this host, the dead letters, results that nobody has taken,
+    and, where it is in none of these, the queues in which it may wait. Nothing is taken; but what waits in a queue is
+    kept from its workers while the queue is read. Exit status 1 where it is not found: workers of other hosts are not
+    seen from here.
     """
     pool, hints, now = None, [], time.time()
     try:
@@ -52,29 +68,52 @@ def command(operator: Operator, message_id: str, worker_type: str | None, socket
         now = pool.now
     except PoolUnavailable as error:
         hints.append(str(error))
-    with operator.broker() as broker:
-        seen = where_is(
-            broker,
-            message_id,
-            worker_types=operator.worker_types(pool) if worker_type is None else {worker_type},
-            results_queues=operator.results_of(worker_type),
-            pool=pool,
-            management=operator.management(broker),
-            progress=partial(_progress, operator.show),
-        )
+    task = _task(operator, message_id, url, hints)
+    rows = [] if task is None else [(task["state"], f"task in queue {task['queue']}", story(task))]
+    if task is not None and worker_type is None:
+        worker_type = task["worker_type"] or "webhook"
+    try:
+        with operator.broker() as broker:
+            seen = where_is(
+                broker,
+                message_id,
+                worker_types=operator.worker_types(pool) if worker_type is None else {worker_type},
+                results_queues=operator.results_of(worker_type),
+                pool=pool,
+                management=operator.management(broker),
+                progress=partial(_progress, operator.show),
+            )
+    except (BrokerUnavailable, BrokerRefused):
+        if rows and not operator.show.as_json:
+            operator.show.table(_COLUMNS, rows)
+        raise
     hints += seen.hints
+    rows += [(each.state, each.where, _what(each, now)) for each in seen.found]
     if operator.show.as_json:
         found = [document(each) for each in seen.found]
-        operator.show.document({"id": message_id, "found": found, "hints": hints if not found else []})
-    elif seen.found:
-        operator.show.table(_COLUMNS, ((each.state, each.where, _what(each, now)) for each in seen.found))
-    if not seen.found:
+        shown = {"id": message_id, "task": task, "found": found, "hints": hints if not rows else []}
+        operator.show.document(shown)
+    elif rows:
+        operator.show.table(_COLUMNS, rows)
+    if not rows:
         for hint in hints:
             operator.show.note(hint)
         raise TaskqueueError(
             f"workitem {message_id} was not found: a worker or dispatcher has it at hand, its result was taken, or "
             "there was none of that id"
         )
+
+
+def _task(operator: Operator, message_id: str, url: str | None, hints: list[str]) -> dict[str, Any] | None:
+    """The task of that id; None where the front has none. Where no front is set up here, none is asked for."""
+    if not is_task_id(message_id) or not (url or operator.front_is_named or front_is_here(operator.settings)):
+        return None
+    try:
+        with operator.front(url, wait_s=_FRONT_S) as front:
+            return find_task(front, message_id)
+    except (FrontUnavailable, FrontRefused) as error:
+        hints.append(str(error))
+        return None
 
 
 def _progress(show: Show, queue: str, ready: int) -> AbstractContextManager[Callable[[int], None]]:

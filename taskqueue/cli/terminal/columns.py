@@ -24,6 +24,10 @@ class Column:
     styles: Mapping[Any, str] = field(default_factory=dict)
     """Rich's styles by cell: `{"problem": "bold red"}`."""
     text: Callable[[Any], str] = str
+    whole: bool = False
+    """Never broken into two lines on a terminal: ids, which people copy."""
+    from_width: int = 0
+    """Terminals of fewer characters a line do without it."""
 
     @property
     def title(self) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from itertools import compress
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from taskqueue.cli.terminal.columns import Cell, Column
 from taskqueue.cli.terminal.text import safe
@@ -60,15 +61,17 @@ class Screen:
     def table(
         self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], title: str = "", *, head: bool = True
     ) -> None:
-        """A table; without `head` it has no headings."""
+        """A table, of the columns that fit a terminal so wide; without `head` it has no headings."""
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, show_header=head, header_style="bold", title_justify="left")
         table.title = _text(safe(title), "bold") if title else None
-        for column in columns:
-            table.add_column(_text(column.title.upper()), justify="right" if column.right else "left", overflow="fold")
+        shown = [column.from_width <= self.console.width for column in columns]
+        for column in compress(columns, shown):
+            justify: Literal["left", "right"] = "right" if column.right else "left"
+            table.add_column(_text(column.title.upper()), justify=justify, overflow="fold", no_wrap=column.whole)
         for row in rows:
-            cells = zip(columns, row, strict=True)
+            cells = compress(zip(columns, row, strict=True), shown)
             table.add_row(*(_text(column.shown(cell), column.style_of(cell)) for column, cell in cells))
         self.console.print(table)
 

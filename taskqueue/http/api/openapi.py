@@ -21,7 +21,7 @@ _ABOUT: dict[str, tuple[str, str | None, int, str | None]] = {
     "list_tasks": ("List tasks.", None, 200, "Tasks"),
     "retry_tasks": ("Retry all tasks that match.", "Bulk", 200, "Any"),
     "cancel_tasks": ("Cancel all tasks that match.", "Bulk", 200, "Any"),
-    "get_task": ("Show a task; `Prefer: wait=N` waits for its end.", None, 200, "Task"),
+    "get_task": ("Show a task; `Prefer: wait=N` waits for its end.", None, 200, "TaskSeen"),
     "cancel_task": ("Cancel a task.", None, 200, "Task"),
     "list_attempts": ("Show the last attempts of a task.", None, 200, "Attempts"),
     "run_task": ("Run a waiting task now, as rate and pause allow.", None, 200, "Task"),

@@ -117,6 +117,13 @@ SCHEMAS: dict[str, Schema] = {
         },
         "A task.",
     ),
+    "TaskSeen": {
+        "allOf": [{"$ref": "#/components/schemas/Task"}],
+        "type": "object",
+        "properties": {
+            "waits_for": {**_MAYBE_TEXT, "description": "What it waits for, in words; null where it runs or has ended."}
+        },
+    },
     "Tasks": _object(
         {"tasks": {"type": "array", "items": {"$ref": "#/components/schemas/Task"}}, "next": _MAYBE_TEXT},
         "A page of tasks; `next` is the cursor of the next one.",

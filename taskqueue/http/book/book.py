@@ -18,6 +18,7 @@ from taskqueue.http.book import (
     changing,
     claiming,
     enqueueing,
+    holding,
     looking,
     origins,
     pruning,
@@ -32,6 +33,7 @@ from taskqueue.http.book.claiming import Claimed, HandOut, Wish
 from taskqueue.http.book.connection import Connection
 from taskqueue.http.book.enqueueing import Receipt, Wanted
 from taskqueue.http.book.events import Event, Settled
+from taskqueue.http.book.holding import Holding
 from taskqueue.http.book.looking import Page, Query
 from taskqueue.http.book.opening import connect
 from taskqueue.http.book.origins import Origin
@@ -82,6 +84,10 @@ class Book:
     async def get(self, task_id: str) -> Task | None:
         """One task, with its body."""
         return await self._reader.call(looking.get, task_id)
+
+    async def holding(self, task: Task, settings: QueueSettings) -> Holding:
+        """What holds up a task that waits."""
+        return await self._reader.single(partial(holding.holding, task=task, settings=settings))
 
     async def search(self, query: Query) -> Page:
         """A page of tasks, newest first."""

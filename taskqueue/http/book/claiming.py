@@ -113,9 +113,9 @@ def _claim(transaction: Transaction, wish: Wish) -> Claimed:
     free = min(wish.window - running[1], queue.concurrency - running[0], _SCAN)
     if free <= 0:
         return Claimed(next_ms=now_ms)
-    tokens = _tokens(queue, row[1], row[2], now_ms)
+    tokens = tokens_at(queue, row[1], row[2], now_ms)
     if tokens is not None and tokens < 1.0:
-        return Claimed(next_ms=_when_due(connection, wish, now_ms, _next_token_ms(queue, tokens, now_ms)))
+        return Claimed(next_ms=_when_due(connection, wish, now_ms, next_token_ms(queue, tokens, now_ms)))
     limit = free if tokens is None else min(free, int(tokens))
     claimed = _take(transaction, wish, limit)
     if tokens is not None:
@@ -129,7 +129,7 @@ def _claim(transaction: Transaction, wish: Wish) -> Claimed:
     )  # fmt: skip
     claimed.next_ms = next_due[0] if next_due else None
     if claimed.next_ms is not None and tokens is not None and tokens - len(claimed.handouts) < 1.0:
-        claimed.next_ms = max(claimed.next_ms, _next_token_ms(queue, tokens - len(claimed.handouts), now_ms))
+        claimed.next_ms = max(claimed.next_ms, next_token_ms(queue, tokens - len(claimed.handouts), now_ms))
     return claimed
 
 
@@ -178,7 +178,7 @@ def _take(transaction: Transaction, wish: Wish, limit: int) -> Claimed:
     return claimed
 
 
-def _tokens(queue: QueueSettings, tokens: float | None, since_ms: int | None, now_ms: int) -> float | None:
+def tokens_at(queue: QueueSettings, tokens: float | None, since_ms: int | None, now_ms: int) -> float | None:
     """The tokens of a queue at `now_ms`; None without a rate limit. A new bucket, or one after a rest, is full."""
     if queue.rate_limit is None:
         return None
@@ -188,7 +188,8 @@ def _tokens(queue: QueueSettings, tokens: float | None, since_ms: int | None, no
     return min(full, tokens + queue.rate_limit * max(0, now_ms - since_ms) / 1000)
 
 
-def _next_token_ms(queue: QueueSettings, tokens: float, now_ms: int) -> int:
+def next_token_ms(queue: QueueSettings, tokens: float, now_ms: int) -> int:
+    """When a bucket that has less than one token has one."""
     assert queue.rate_limit is not None
     return now_ms + math.ceil((1.0 - tokens) / queue.rate_limit * 1000)
 

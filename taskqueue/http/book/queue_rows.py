@@ -6,6 +6,7 @@ from then on. `default` always exists.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -141,6 +142,12 @@ def counts(transaction: Transaction, name: str) -> Counts:
 def settings_json(settings: QueueSettings) -> str:
     """The column `settings`."""
     return encode(asdict(settings))
+
+
+def config_hash(queues: Sequence[QueueSettings]) -> str:
+    """Names the queues of a config: fronts that differ are named by `doctor`."""
+    text = "\n".join(settings_json(queue) for queue in sorted(queues, key=lambda queue: queue.name))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def settings_from(text: str) -> QueueSettings:

@@ -103,6 +103,11 @@ def migrate(connection: Connection) -> tuple[int, int]:
     return version, VERSION
 
 
+def version_of(connection: Connection) -> int:
+    """The version of the book's tables; 0 where it has none."""
+    return _state(connection)[0]
+
+
 def upgrade(connection: Connection, version: int) -> None:
     """Run the statements that lead from `version` to this one, inside a transaction."""
     for statements in VERSIONS[version:]:

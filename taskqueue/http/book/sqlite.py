@@ -30,7 +30,9 @@ class SqliteConnection(Connection):
         super().__init__(f"sqlite:{path}")
         self._begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
         with self._named():
-            if not read_only:
+            if read_only:
+                Path(path).stat()  # SQLite's own words for a missing file help nobody
+            else:
                 _make_file(Path(path))
             uri = f"{Path(path).absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
             self._db = sqlite3.connect(
@@ -102,9 +104,20 @@ class SqliteConnection(Connection):
 
 
 def _make_file(path: Path) -> None:
-    """Make an empty file that only its owner may read: SQLite would make it with the umask's mode."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.close(fd)
+    """Make an empty file that only its owner may read: SQLite would make it with the umask's mode. What root makes is
+    of the owner of the directory, as the front must be able to write it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        os.close(os.open(path, flags, 0o600))
+        return
+    try:
+        if os.geteuid() == 0:
+            directory = path.parent.stat()
+            os.fchown(fd, directory.st_uid, directory.st_gid)
+    finally:
+        os.close(fd)
 
 
 def _reason(error: Exception) -> str:

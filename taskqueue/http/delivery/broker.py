@@ -84,6 +84,11 @@ class Broker:
             self.bridge.wake()
         return self._served.get(worker_type, False)
 
+    def known_to_serve(self, worker_type: str) -> bool | None:
+        """As `serves`, and None where the broker has not told yet."""
+        self.serves(worker_type)
+        return self._served.get(worker_type)
+
     def heard_of(self, worker_type: str) -> None:
         """A worker of that type has reported: it is served."""
         self._served[worker_type] = True

@@ -11,19 +11,21 @@ from taskqueue.http.api.task_document import attempts_document, task_document, t
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.looking import Query
 from taskqueue.http.desk import Desk
-from taskqueue.http.endpoints.enqueue import ended_or_not, known_queue
+from taskqueue.http.endpoints.enqueue import known_queue
 from taskqueue.http.exchange import Answer, Question, document
 from taskqueue.http.ids import is_task_id
+from taskqueue.http.states import ENDED
 from taskqueue.http.task import Task
 
 
 async def get_task(desk: Desk, question: Question) -> Answer:
-    """`GET /v1/tasks/{id}`, with `Prefer: wait=N` when it has ended."""
+    """`GET /v1/tasks/{id}`, with `Prefer: wait=N` when it has ended; it also says what a task waits for."""
     wait_s = read_prefer(question.headers.get("Prefer")).wait_s
     task = await _task(desk, question, wait_s)
+    shown = {**task_document(task), "waits_for": await desk.waits_for(task)}
     if wait_s is None:
-        return document(200, task_document(task))
-    return ended_or_not(task, {"Preference-Applied": f"wait={wait_s:g}"})
+        return document(200, shown)
+    return document(200 if task.state in ENDED else 202, shown, {"Preference-Applied": f"wait={wait_s:g}"})
 
 
 async def get_attempts(desk: Desk, question: Question) -> Answer:
