@@ -6,6 +6,7 @@ the API has the same class: the front knows no other. A key that the file does n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -114,4 +115,4 @@ def _is_loopback(listen: str) -> bool:
     if listen.startswith("unix:"):
         return True
     host = listen.rpartition(":")[0].strip("[]")
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None

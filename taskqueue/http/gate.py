@@ -8,12 +8,14 @@ name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from taskqueue.http.api.problems import Problem
 
 _OF_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "Via")
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1", ""})
+_LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])?", re.IGNORECASE)
+"""A name that leads to this host whatever a name server says."""
 
 
 def refuse_strangers(headers: Mapping[str, str], *, unix: bool) -> None:
@@ -34,7 +36,7 @@ def refuse_strangers(headers: Mapping[str, str], *, unix: bool) -> None:
         raise Problem(
             "forbidden-origin", f"A web page of {origin:.100} sent this request, and this front has no tokens."
         )
-    if not unix and _name_of(host) not in _LOOPBACK_NAMES and not _name_of(host).startswith("127."):
+    if not unix and _LOOPBACK.fullmatch(_name_of(host)) is None:
         raise Problem(
             "forbidden-origin",
             f"The request is for the host {host:.100}; this front has no tokens, and answers for localhost only.",

@@ -72,7 +72,7 @@ def test_each_value_and_where_it_was_said(configured: Stage) -> None:
     assert found["worker2/there", "db_password"] == ("********", f"{file}:17")
     assert found["plain", "greeting"] == ("hello", f"{file}:3")
     assert {section for section, _ in found} == {
-        "amqp", "dispatcher", "workerpool", "logging", "DEFAULT", "plain", "worker2/here", "worker2/there",
+        "amqp", "dispatcher", "workerpool", "logging", "http", "DEFAULT", "plain", "worker2/here", "worker2/there",
     }  # fmt: skip
 
 
