@@ -144,3 +144,10 @@ def test_table_of_waits_is_what_the_rules_give() -> None:
         for row in re.findall(r"^(?:after attempt|seconds until another) .*$", TEXT, re.MULTILINE)
     )
     assert [backoff_s(rules, attempt) for attempt in attempts] == waits and len(waits) == 8
+
+
+def test_first_screen_of_the_readme_shows_what_is_run_here() -> None:
+    readme = (ROOT / "README.rst").read_text()
+    curls = re.findall(r'curl (-d "[^"]*" http\S+)', readme[: readme.index("Two commands")])
+    run = "\n".join(blocks(TEXT, "sh"))
+    assert len(curls) == 1 and curls[0] in run and "taskqueue tasks list" in run
