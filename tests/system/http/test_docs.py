@@ -87,10 +87,9 @@ def left_of(group: int, directory: Path) -> list[str]:
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            stat = (proc / "stat").read_bytes().rpartition(b")")[2].split()
-            if stat[0] != b"Z" and int(stat[2]) == group:
-                found.append(proc.name)
-            elif f"HOME={directory}".encode() in (proc / "environ").read_bytes().split(b"\0"):
+            state, _parent, of_group, *_ = (proc / "stat").read_bytes().rpartition(b")")[2].split()
+            in_group = state != b"Z" and int(of_group) == group
+            if in_group or f"HOME={directory}".encode() in (proc / "environ").read_bytes().split(b"\0"):
                 found.append(proc.name)
     return found
 
@@ -105,7 +104,8 @@ def test_every_command_prints_what_the_page_shows(directory: Path, amqp_url: str
     logs = "\n".join(path.read_text() for path in sorted((directory / "taskqueue-tour").glob("*.log")))
     printed = stdout.split(f"{MARK}\n")
     for (block, shown), came in zip(steps, printed, strict=False):
-        assert shows(shown or "", came), f"docs/http.rst, line {block.line}:\n{block.text}\nprinted\n{came}\n{stderr}\n{logs}"
+        place = f"docs/http.rst, line {block.line}:\n{block.text}"
+        assert shows(shown or "", came), f"{place}\nprinted\n{came}\n{stderr}\n{logs}"
     assert status == 0, f"{printed[-1]}\n{stderr}\n{logs}"
     assert len(printed) == len(steps) + 1
 
