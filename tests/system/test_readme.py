@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from documents import blocks, copy_of_venv
-from taskqueue.config.http_keys import SCHEDULE
 from taskqueue.config.keys import KEYS
 from taskqueue.config.load import load
 from waiting import wait_for
@@ -90,4 +89,4 @@ def test_table_names_every_key() -> None:
     table = text[text.index("``[amqp]``") : text.index("When it does not work")]
     rows = [row for row in table.splitlines() if row.startswith("``")]
     named = {name for row in rows for name in re.findall(r"``([a-z_]+)``", row[:30])}
-    assert named == {key for kind, keys in KEYS.items() for key in keys if kind != SCHEDULE}
+    assert named == {key for keys in KEYS.values() for key in keys}

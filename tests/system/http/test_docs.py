@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from broker import free_ports
 from documents import Block, all_blocks, blocks, copy_of_venv, shows
 from taskqueue.config.http_settings import RetrySettings
 from taskqueue.config.load import load
@@ -47,11 +47,8 @@ def directory() -> Iterator[Path]:
 
 def with_free_ports(text: str) -> str:
     """The page with ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    for port, sock in zip(PORTS, sockets, strict=True):
-        text = text.replace(port, str(sock.getsockname()[1]))
-        sock.close()
-    return text
+    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    return re.sub(rf"\b(?:{'|'.join(PORTS)})\b", lambda found: ports[found[0]], text)
 
 
 def runs(text: str) -> list[tuple[Block, str | None]]:
@@ -94,7 +91,7 @@ def left_of(group: int, directory: Path) -> list[str]:
     return found
 
 
-def test_every_command_prints_what_the_page_shows(directory: Path, amqp_url: str) -> None:
+def test_every_command_prints_what_the_page_shows(directory: Path, amqp_url: str, unix_users: None) -> None:
     steps = runs(with_free_ports(TEXT))
     assert len(steps) > 15
     script = "".join(f"{block.text}echo '{MARK}'\n" for block, _ in steps)
