@@ -30,8 +30,8 @@ HTTP_SPECS = {
     HTTP_QUEUE: """
         rate_limit = rate(default=None)
         burst = integer(1, 1000000, default="100")
-        concurrency = integer(1, 5000, default="1000")
-        timeout = duration(100ms, 30m, default="30s")
+        concurrency = integer(1, 100000, default="1000")
+        timeout = duration(100ms, 1d, default="30s")
         target = http_target(default=None)
         permanent_statuses = statuses(default=list("410"))
         follow_redirects = integer(0, 3, default="0")
