@@ -39,12 +39,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() all there is to end is this process
 
+import demo_http  # noqa: E402
 import pika  # noqa: E402
 import pika.exceptions  # noqa: E402
-
-import demo_http  # noqa: E402
-from broker import BrokerError, PrivateBroker, free_ports  # noqa: E402
 from demo_screen import DemoError, Screen  # noqa: E402
+
+from broker import BrokerError, PrivateBroker, free_ports  # noqa: E402
 from taskqueue.host import kernel  # noqa: E402
 from taskqueue.host.spawn import Identity, identity  # noqa: E402
 
@@ -420,9 +420,7 @@ class Demo:
     def _group(self, name: str) -> dict[str, Any]:
         return next((group for group in self._status().get("groups", []) if group["name"] == name), {})
 
-    def wait_for(
-        self, fact: Callable[[], T | None], what: str, *, poll_s: float = 0.02, role: str = "workerpool"
-    ) -> T:
+    def wait_for(self, fact: Callable[[], T | None], what: str, *, poll_s: float = 0.02, role: str = "workerpool") -> T:
         """The first value of `fact()` that is not None; `DemoError` where a daemon ends, or nothing comes of it."""
         deadline = time.monotonic() + START_S
         while (value := fact()) is None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 from demo_screen import DemoError
@@ -107,13 +107,15 @@ class Sender:
         if self._fault:
             raise DemoError(self._fault)
 
-    def ended(self, task_id: str) -> dict[str, Any]:
-        """The front's document of a task that has ended, or will within ten seconds."""
+    def factors(self, task_id: str) -> list[int]:
+        """What the plugin `primes` has found, or will within ten seconds; 0 where it has not."""
         link = self._link(2 * ANSWER_S)
         link.request("GET", f"/v1/tasks/{task_id}", headers={"Prefer": "wait=10"})
-        document: dict[str, Any] = json.loads(link.getresponse().read())
+        document = json.loads(link.getresponse().read())
         link.close()
-        return document
+        result = document.get("result") or {}
+        found: list[int] = result.get("value", {}).get("factors", [0])
+        return found
 
     def said(self, task: Task) -> str:
         """What is sent of it, for a person."""
@@ -124,9 +126,9 @@ class Sender:
             case "raw":
                 return f"…/default/tasks?url=…/{task.number}: {request.body!r}"
             case "batch":
-                return f"…/default/tasks:batch: a line of JSON for each, {BATCH} in one request"
+                return f"…/default/tasks:batch: a line of JSON each, {BATCH} at once"
             case _:
-                return f"…{request.path[10:]}: {request.body.replace(self._url, 'http://…')}"
+                return f"…{request.path[10:]}: {request.body.replace(f'{self._url}/hook', '…')}"
 
     # -- the requests
 
@@ -154,7 +156,7 @@ class Sender:
                 path, content_type = f"{path}?url={quote(url, safe='')}", "text/plain"
                 body = f"number {task.number}"
             case "worker type":
-                body = json.dumps({"worker_type": "primes", "json": {"number": task.to_factor}})
+                body = json.dumps({"worker_type": "primes", "body": str(task.to_factor)})
             case "rate limited":
                 path = "/v1/queues/steady/tasks"
                 body = json.dumps({"url": url})
