@@ -155,7 +155,7 @@ class Demo:
         self.venv = Path(sys.prefix)
         self.plugins = run_dir / "plugins"
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self.front = Front(self)
+        self.front = FrontProcess(self)
         self._not_daemons: set[int] = set()
         self._locked = False
 
@@ -478,7 +478,7 @@ class Demo:
         return left + [f"process {pid}" for pid in kernel.children(os.getpid())]
 
 
-class Front:
+class FrontProcess:
     """The program `taskqueue-http`, to be killed and started again; the demo ends it like every daemon."""
 
     _ROLE = "http"
