@@ -14,6 +14,7 @@ import pytest
 
 from daemons import Stage
 from front_daemons import FrontDaemon
+from targets import Target
 from terminal import CTRL_C, Terminal
 from waiting import wait_for
 
@@ -200,3 +201,26 @@ def test_a_reader_that_goes_away(front: FrontDaemon) -> None:
         capture_output=True, text=True, env=front.stage.env(), check=True,
     )  # fmt: skip
     assert ran.stderr == "" and int(ran.stdout) in {0, 128 + signal.SIGPIPE}
+
+
+def test_one_that_died_and_one_that_succeeded(stage: Stage) -> None:
+    front = FrontDaemon(stage, more="[http_e]\nmax_attempts: 2\nmin_backoff: 100ms\n[webhook]\ntargets: private\n")
+    stage.site.install_webhook()
+    stage.start("webhook")
+    front.start()
+    with Target() as target:
+        good = ask(front, "add", "e", f"{target.url}/x", "hello", "--wait", "20")
+        assert "state\tsucceeded\n" in good.stdout and 'result\t"ok"\n' in good.stdout
+        target.answer = lambda request: (503, {}, b"busy\x1b[2J")
+        bad = ask(front, "add", "e", f"{target.url}/x", "hello", "--wait", "20", status=1)
+    task = bad.stdout.splitlines()[0].partition("\t")[2]
+    assert bad.stderr == f"taskqueue: task {task} is dead\n"
+    shown, attempts = ask(front, "show", task).stdout.split("\n\n")
+    assert "state\tdead (failed)\n" in shown and "waits for" not in shown
+    rows = [line.split("\t") for line in attempts.splitlines()]
+    assert rows[0] == ["ATTEMPT", "AT", "OUTCOME", "STATUS", "SECONDS", "ADDRESS", "ERROR"]
+    assert [row[0] for row in rows[1:]] == ["1", "2"] and {row[2] for row in rows[1:]} == {"answered"}
+    (row,) = [line.split("\t") for line in ask(front, "list", "--state", "dead").stdout.splitlines()[1:]]
+    assert (row[0], row[3], row[7]) == (task, "2", "answered 503") and "\x1b" not in shown
+    told = front.told("why", task, "--socket", stage.pool.socket_path)
+    assert "ago): its attempts are used up; tried 2 times, at last answered 503" in told
