@@ -96,7 +96,8 @@ def _others(words: tuple[str, ...], every: Commands) -> list[str]:
 
 
 def _usage(piece: str) -> str:
-    return re.sub(r"[A-Z][A-Z-]+", lambda found: f"*{found[0]}*", piece).replace("*...", "*\\ ...")
+    marked = re.sub(r"[A-Z][A-Z-]+", lambda found: f"*{found[0]}*", piece)
+    return marked.replace("*...", "*\\ ...").replace("|", "\\ \\|\\ ")
 
 
 def _options(context: click.Context) -> Iterator[str]:

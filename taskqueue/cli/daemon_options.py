@@ -47,7 +47,7 @@ def run(name: str, description: str, argv: Sequence[str] | None, body: Callable[
         groups = settings.groups(plugins.installed())
         if arguments.check:
             complain(name, *settings.warnings)
-            print(f"{name}: config is valid: {len(groups)} groups")
+            print(f"{name}: config is valid: {settings.counted(len(groups))}")
             return OK
         return body(Command(options, settings, load_config))
     except ConfigError as error:

@@ -43,8 +43,9 @@ def _serve(command: Command) -> int:
     settings = command.settings
     sockets = open_sockets(settings.http.listen)
     try:
-        with daemon.daemonized(command.options, settings.logging, become=identity(None)):
+        with daemon.daemonized(command.options, settings.logging, become=identity(None), keep=sockets):
             kernel.hide_memory()  # it holds the passwords of broker and book
+            kernel.raise_descriptor_limit()  # one for each client
             set_title("http")
             asyncio.run(_life(command, sockets))
     finally:

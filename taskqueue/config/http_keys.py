@@ -30,14 +30,14 @@ HTTP_SPECS = {
     HTTP_QUEUE: """
         rate_limit = rate(default=None)
         burst = integer(1, 1000000, default="100")
-        concurrency = integer(1, 5000, default="1000")
-        timeout = duration(100ms, 30m, default="30s")
+        concurrency = integer(1, 100000, default="1000")
+        timeout = duration(100ms, 1d, default="30s")
         target = http_target(default=None)
         permanent_statuses = statuses(default=list("410"))
         follow_redirects = integer(0, 3, default="0")
         sign = boolean(default="no")
         headers = http_headers(default=list())
-        max_attempts = integer(1, 1000000, default=None)
+        max_attempts = attempts(1000000, default=None)
         max_age = duration(0, 366d, default=None)
         min_backoff = duration(0, 31d, default="100ms")
         max_backoff = duration(0, 31d, default="1h")
@@ -47,13 +47,13 @@ HTTP_SPECS = {
         cron = cron(default=None)
         every = duration(1s, 366d, default=None)
         timezone = timezone(default="UTC")
-        queue = queue_names(default=list("default"))
-        url = any_text(default=None)
+        queue = queue_name(default="default")
+        url = url_or_path(default=None)
         method = choice("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", default="POST")
         headers = http_headers(default=list())
-        body = any_text(default=None)
-        json = any_text(default=None)
-        worker_type = http_target(default=None)
+        body = text(0, 1048576, default=None)
+        json = json_text(default=None)
+        worker_type = worker_type(default=None)
         catch_up = choice("latest", "all", "none", default="latest")
         overlap = choice("allow", "skip", default="allow")
         jitter = duration(0, 1d, default="0")
@@ -74,3 +74,8 @@ def http_kind_of(section: str) -> str | None:
 def queue_of(section: str) -> str:
     """The queue whose rules the section `http_…` has."""
     return section.removeprefix("http_")
+
+
+def schedule_of(section: str) -> str:
+    """The schedule that the section `schedule_…` is."""
+    return section.removeprefix("schedule_")

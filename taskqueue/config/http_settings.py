@@ -6,9 +6,10 @@ the API has the same class: the front knows no other. A key that the file does n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from taskqueue.targets.addresses import parse_address, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class QueueSettings:
     """Answers after which a task is dead at once."""
     follow_redirects: int = 0
     sign: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers that every request of the queue gets, where its task does not set them."""
     retry: RetrySettings = RetrySettings()
 
@@ -59,7 +60,7 @@ class ScheduleSettings:
     queue: str = "default"
     url: str | None = None
     method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: str | None = None
     json: str | None = None
     worker_type: str | None = None
@@ -74,7 +75,7 @@ class HttpSettings:
 
     listen: tuple[str, ...] = ("127.0.0.1:8088",)
     """`host:port` (`[::1]:8088` for IPv6), or `unix:/path`."""
-    book: str = "sqlite:/var/lib/taskqueue/http.db"
+    book: str = field(default="sqlite:/var/lib/taskqueue/http.db", repr=False)
     """`sqlite:/path`, or a `postgresql://` URL, which may hold a password: never show it as it is."""
     processes: int | None = 1
     """Front processes; None for one per CPU (`auto`)."""
@@ -114,5 +115,9 @@ class HttpSettings:
 def _is_loopback(listen: str) -> bool:
     if listen.startswith("unix:"):
         return True
-    host = listen.rpartition(":")[0].strip("[]")
-    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+    host = listen.rpartition(":")[0]
+    try:
+        address = parse_address(host)
+    except ValueError:
+        return False
+    return host == "localhost" if address is None else unwrapped(address).is_loopback

@@ -10,10 +10,8 @@ sections of that kind; `config.settings` has the dataclass that its values end i
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
-from typing import Any
 
 from taskqueue.config import http_values, values
 from taskqueue.config.http_keys import HTTP, HTTP_SPECS, http_kind_of
@@ -95,12 +93,3 @@ def kind_of(section: str) -> str:
     if section in RESERVED:
         return section
     return http_kind_of(section) or GROUP
-
-
-def group_defaults(worker_type: str) -> dict[str, Any]:
-    """The defaults of a group's keys. Workers of our own plugin `webhook` wait for the network, many at a time, and
-    have a unix user of their own, where the package has made it."""
-    if worker_type != "webhook":
-        return dict(DEFAULTS[GROUP])
-    user = "taskqueue-webhook" if os.geteuid() == 0 and values.user_exists("taskqueue-webhook") else None
-    return {**DEFAULTS[GROUP], "concurrency": 200, "user": user}

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taskqueue.config import amqp_url, inifile, rules
-from taskqueue.config.http_load import WEBHOOK, http_faults, http_settings, http_warnings, webhook_own
+from taskqueue.config.http_load import http_settings
+from taskqueue.config.http_rules import http_faults, http_warnings
 from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.inifile import Block, Fault
-from taskqueue.config.keys import CONFIGSPEC, DEFAULTS, GROUP, KEYS, RESERVED, checks, group_defaults, kind_of
+from taskqueue.config.keys import CONFIGSPEC, DEFAULTS, GROUP, KEYS, RESERVED, checks, kind_of
 from taskqueue.config.sections import EffectiveValue, Origin, Section, Sections, effective, layers
 from taskqueue.config.settings import (
     FIELD_OF_KEY,
@@ -35,6 +36,14 @@ from taskqueue.config.settings import (
     WorkerpoolSettings,
 )
 from taskqueue.config.values import BadValue, Checks, did_you_mean, nearest, user_exists, validate
+from taskqueue.config.webhook_group import (
+    WEBHOOK,
+    front_is_installed,
+    webhook_defaults,
+    webhook_faults,
+    webhook_own,
+    webhook_warnings,
+)
 from taskqueue.errors import ConfigError
 
 DEFAULT_PATH = "/etc/taskqueue/config.ini"
@@ -60,6 +69,8 @@ class Settings:
     """The values in force in each section that is no group's, by key."""
     _from_environ: Mapping[str, str]
     """The keys of [amqp] that the environment gives, each with the name of its variable."""
+    _webhook_defaults: Mapping[str, Any]
+    """The defaults of the webhook plugin's group, by key."""
 
     def groups(self, installed: Iterable[str]) -> tuple[GroupSettings, ...]:
         """The groups to run, of the plugins `installed` and chosen by `[workerpool] plugins`, sorted by type.
@@ -85,6 +96,12 @@ class Settings:
         groups = {name for name in self._sections if kind_of(name) == GROUP}
         return tuple(sorted(groups - claimed - {"DEFAULT"}))
 
+    def counted(self, groups: int) -> str:
+        """What a check has found, for people: `2 groups, 3 queues of tasks, 1 schedule`."""
+        queues, schedules = len(self.http.queues), len(self.http.schedules)
+        counts = ((groups, "group", ""), (queues, "queue", " of tasks"), (schedules, "schedule", ""))
+        return ", ".join(f"{n} {what}{'' if n == 1 else 's'}{of}" for n, what, of in counts if n or what == "group")
+
     def http_sections(self) -> tuple[str, ...]:
         """The sections of the HTTP half that the files have: `http`, `http_…` and `schedule_…`."""
         return tuple(sorted(name for name in self._sections if rules.is_kept_for_http(name)))
@@ -105,7 +122,7 @@ class Settings:
 
     def effective_of_group(self, worker_type: str, instance: str | None = None) -> tuple[EffectiveValue, ...]:
         """The values in force for a group; `worker_type` is `DEFAULT` for a type that has no section."""
-        values, own = effective(self._sections, group_defaults(worker_type), worker_type, instance)
+        values, own = effective(self._sections, self._defaults_of(worker_type), worker_type, instance)
         origins: dict[str, str] = {}
         for layer in layers(self._sections, worker_type, instance):
             origins |= {key: str(layer.origins[key]) for key in (*layer.group_values, *layer.own)}
@@ -119,10 +136,14 @@ class Settings:
     def _groups_of(self, worker_type: str) -> Iterator[GroupSettings]:
         section = self._sections.get(worker_type, Section(worker_type))
         for instance in section.instances or (None,):
-            values, own = effective(self._sections, group_defaults(worker_type), worker_type, instance)
+            values, own = effective(self._sections, self._defaults_of(worker_type), worker_type, instance)
             if worker_type == WEBHOOK:
-                own = webhook_own(own, self.http, has_section=bool(self.http_sections()))
+                has_front = bool(self.http_sections()) or front_is_installed()
+                own = webhook_own(own, self.http, has_front=has_front)
             yield GroupSettings(worker_type, instance, own=own, **_fields(values))
+
+    def _defaults_of(self, worker_type: str) -> Mapping[str, Any]:
+        return self._webhook_defaults if worker_type == WEBHOOK else DEFAULTS[GROUP]
 
 
 def load(
@@ -156,7 +177,7 @@ def load(
     reserved = {
         name: DEFAULTS[kind_of(name)] | (sections[name].values if name in sections else {}) for name in singular
     }
-    faults += http_faults(sections, reserved)
+    faults += [*http_faults(sections, reserved), *webhook_faults(sections)]
     from_environ: dict[str, str] = {}
     for variable, read in ((CREDENTIALS_VARIABLE, _credential), (URL_VARIABLE, amqp_url.parse)):  # the last one wins
         try:
@@ -167,19 +188,23 @@ def load(
             faults.append(Fault(variable, 0, str(error)))
     reserved["amqp"]["port"] = reserved["amqp"]["port"] or (5671 if reserved["amqp"]["ssl"] else 5672)
     _refuse(faults)
+    warnings = [
+        *merged.warnings,
+        *rules.warnings(sections, types),
+        *http_warnings(sections),
+        *webhook_warnings(sections),
+    ]
     return Settings(
         _amqp(reserved["amqp"]),
         DispatcherSettings(**_fields(reserved["dispatcher"])),
         WorkerpoolSettings(**_fields(reserved["workerpool"])),
         LoggingSettings(**_fields(reserved["logging"])),
         http_settings(reserved),
-        tuple(
-            str(warning)
-            for warning in sorted([*merged.warnings, *rules.warnings(sections, types), *http_warnings(sections)])
-        ),
+        tuple(str(warning) for warning in sorted(warnings)),
         sections,
         reserved,
         from_environ,
+        webhook_defaults(DEFAULTS[GROUP]),
     )
 
 

@@ -110,13 +110,19 @@ def is_kept_for_http(name: str) -> bool:
     return http_kind_of(name) is not None
 
 
+def _like_one_of_http(name: str) -> str | None:
+    """`http_emails` for `http-emails`, `Http_emails` or `http.emails`; None for a name that is not like these."""
+    found = re.fullmatch(r"(http|schedule)s?[_.-](.+)", name, re.IGNORECASE)
+    return f"{found[1].lower()}_{found[2]}" if found else None
+
+
 def warnings(sections: Sections, installed: list[str]) -> Iterator[Fault]:
     """Sections and plugins that are there without effect; fewer where it is not known which plugins are `installed`."""
     claimed = {f"{name}_{each}" for name, section in sections.items() for each in section.instances}
     special = {*RESERVED, "DEFAULT"}
     ours = {name for name in sections if is_kept_for_http(name)}
     for section in (sections[name] for name in sections.keys() - special - claimed - ours - set(installed)):
-        near = nearest(section.name, sorted(special), 0.8)
+        near = _like_one_of_http(section.name) or nearest(section.name, sorted(special), 0.8)
         if installed or near:
             means = f"; did you mean [{near}]?" if near else ""
             reason = f"no plugin {section.name!r} is installed" if installed else "taken for a worker type"

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import daemon
 
 from taskqueue.config.settings import LoggingSettings
+from taskqueue.errors import DaemonError
 from taskqueue.host import journal
 from taskqueue.host.logs import setup_logging
 from taskqueue.host.pid_file import PidFile
@@ -31,10 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options that both daemons have on their command line."""
+    """The options that all daemons have on their command line."""
 
     name: str
-    """`taskqueue-dispatcher` or `taskqueue-workerpool`."""
+    """`taskqueue-dispatcher`, `taskqueue-workerpool` or `taskqueue-http`."""
     foreground: bool
     """Do not detach, and hold no pid file but one that `--pid-file` names."""
     verbose: bool
@@ -57,12 +59,15 @@ def log_settings(options: Options, settings: LoggingSettings) -> LoggingSettings
 
 
 @contextmanager
-def daemonized(options: Options, settings: LoggingSettings, become: Identity | None = None) -> Iterator[int | None]:
+def daemonized(
+    options: Options, settings: LoggingSettings, become: Identity | None = None, keep: Sequence[socket.socket] = ()
+) -> Iterator[int | None]:
     """Run the body as a daemon, or in the foreground; gives the descriptor that the log goes to, None for syslog and
     journal.
 
-    The body runs as the user `become`, or else as the user who started it. Raises `DaemonError` where another process
-    holds the pid file, or where that cannot be written.
+    The body runs as the user `become`, or else as the user who started it; of what is open, the sockets `keep` stay so.
+    Raises `DaemonError` where another process holds the pid file, or where that cannot be written; one that the body
+    raises is logged where no terminal is left to read it.
     """
     in_force = log_settings(options, settings)
     log_fd = os.dup(2) if in_force.target == "stderr" else None
@@ -76,7 +81,7 @@ def daemonized(options: Options, settings: LoggingSettings, become: Identity | N
             pidfile=pid_file,
             umask=0o022,
             signal_map={},  # the loop sets its own handlers
-            files_preserve=[fd for fd in (log_fd, pid_file) if fd is not None],
+            files_preserve=[each for each in (log_fd, pid_file, *keep) if each is not None],
             detach_process=True,
         )
     # A reader of the pid file may send signals from now on: they wait until the loop has its handlers.
@@ -85,7 +90,12 @@ def daemonized(options: Options, settings: LoggingSettings, become: Identity | N
         setup_logging(in_force, options.name, log_fd)
         if become is not None and become.uid != os.geteuid():
             give_up_root(become, pid_path)
-        yield log_fd
+        try:
+            yield log_fd
+        except DaemonError as error:
+            if not options.foreground:
+                log.critical("%s", error)
+            raise
 
 
 def give_up_root(who: Identity, pid_path: Path | None) -> None:

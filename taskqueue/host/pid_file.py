@@ -6,7 +6,9 @@
 3. Entered, it writes the number of the process that runs: `/run/taskqueue/dispatcher.pid` with `1234`.
 4. Left, it is removed; where this process may not change the directory, as after giving up root, it is emptied.
 
-A number that is left behind by a killed daemon means nothing: only the lock counts.
+A number that is left behind by a killed daemon means nothing: only the lock counts. The directory may be one in which
+daemons that are not root have files, too (/run/taskqueue, mode 1775): a symbolic link there is never followed, and a
+file that another user has left is opened, not created (fs.protected_regular, see proc(5), would refuse that).
 """
 
 from __future__ import annotations
@@ -63,7 +65,12 @@ class PidFile:
 def _locked(path: Path) -> int:
     """A descriptor of the file at `path`, locked; raises `BlockingIOError` where another process holds it."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another process has made it since: the next round opens that
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(fd, path):

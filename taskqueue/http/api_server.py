@@ -30,6 +30,7 @@ from taskqueue.http.api.routes import match
 from taskqueue.http.desk import Desk
 from taskqueue.http.endpoints.table import ENDPOINTS, body_limit
 from taskqueue.http.exchange import Answer, Question
+from taskqueue.http.tls import server_context
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,14 @@ class ApiServer:
         self._stopping = False
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Accept on `sockets`, which listen already."""
+        """Accept on `sockets`, which listen already. Raises `DaemonError` for certificates that cannot be used."""
         loop = asyncio.get_running_loop()
+        tls = server_context(self._settings)
         for sock in sockets:
             if sock.family == socket.AF_UNIX:
                 self._listeners.append(await loop.create_unix_server(self._protocol, sock=sock))
             else:
-                self._listeners.append(await loop.create_server(self._protocol, sock=sock))
+                self._listeners.append(await loop.create_server(self._protocol, sock=sock, ssl=tls))
 
     def configure(self, settings: HttpSettings) -> None:
         """The config was loaded anew."""

@@ -14,7 +14,7 @@ from hosts import ROOT, Host, base, in_root, remove
 from packages import Packages, build
 
 _HOSTS = ROOT / ".run" / "packages"
-_ARCHIVE = "rabbitmq-server amqp-tools"
+_ARCHIVE = "rabbitmq-server amqp-tools curl"
 """What an operator installs from Debian beside ours."""
 
 

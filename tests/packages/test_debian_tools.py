@@ -9,7 +9,7 @@ from pathlib import Path
 from hosts import ROOT, Host, base, in_root
 from packages import Packages
 
-TOOLS = "autopkgtest dpkg-dev python3-pytest python3-hypothesis"
+TOOLS = "autopkgtest dpkg-dev python3-pytest python3-hypothesis curl"
 
 
 def test_autopkgtest(packages: Packages, template: Path, make_host: Callable[..., Host]) -> None:

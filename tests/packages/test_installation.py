@@ -37,7 +37,7 @@ def test_the_commands_of_the_manual(packages: Packages, systemd_template: Path, 
 
     def wait_connected(ssl: str) -> None:
         host.wait_for(
-            f"test $(rabbitmqctl -q list_connections --no-table-headers user ssl | grep -c 'taskqueue.{ssl}') -ge 2",
+            f"test $(rabbitmqctl -q list_connections --no-table-headers user ssl | grep -c 'taskqueue.{ssl}') -ge 4",
             otherwise="rabbitmqctl list_connections user ssl; journalctl -q -n 15 _UID=$(id -u taskqueue);"
             " tail -n 25 /var/log/rabbitmq/*.log",
         )

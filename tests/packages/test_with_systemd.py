@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hosts import Host
+from package_http import LOGS, Target, check_delivery, enqueue
 from packages import Packages
 
-ROLES = ("dispatcher", "workerpool")
-SECURITY = {"dispatcher": 15, "workerpool": 35}
+ROLES = ("dispatcher", "workerpool", "http")
+SECURITY = {"dispatcher": 15, "workerpool": 35, "http": 15}
 """Exposure, in tenths, that `systemd-analyze security` may find at most."""
 PROBE = """
 from pathlib import Path
@@ -64,7 +65,7 @@ def ask(host: Host, body: str, *, deadline_s: float = 60) -> str:
 def test_units(packages: Packages, systemd_template: Path, make_host: Callable[..., Host]) -> None:
     host = make_host(systemd_template, f"systemd-{packages.release}")
     host.boot()
-    host.run(f"apt-get install --yes {packages.installed} rabbitmq-server amqp-tools")
+    host.run(f"apt-get install --yes {packages.installed} rabbitmq-server amqp-tools curl")
     for role in ROLES:
         assert shown(host, role, "ActiveState") == "active", host.run("journalctl -q -n 50")
         assert shown(host, role, "Type") == "notify"
@@ -74,7 +75,9 @@ def test_units(packages: Packages, systemd_template: Path, make_host: Callable[.
 
     host.run("amqp-declare-queue --durable --queue=taskqueue; amqp-declare-queue --durable --queue=results")
     plugin_from_pip(host)
-    watchdog(host)
+    for role in ("dispatcher", "http"):
+        watchdog(host, role)
+    tasks_over_http(host)
     sandbox(host)
     journal_fields(host)
     credential(host)
@@ -98,35 +101,61 @@ def plugin_from_pip(host: Host) -> None:
     assert shown(host, "workerpool", "MainPID") == was
 
 
-def watchdog(host: Host) -> None:
+def watchdog(host: Host, role: str) -> None:
     """A daemon that hangs is restarted: nothing else would notice."""
-    host.run("mkdir -p /run/systemd/system/python-taskqueue-dispatcher.service.d")
-    host.run("printf '[Service]\\nWatchdogSec=3s\\n' >/run/systemd/system/python-taskqueue-dispatcher.service.d/w.conf")
-    host.run("systemctl daemon-reload && systemctl restart python-taskqueue-dispatcher")
-    was = shown(host, "dispatcher", "MainPID")
+    drop_ins = f"/run/systemd/system/{unit(role)}.d"
+    host.run(f"mkdir -p {drop_ins}; printf '[Service]\\nWatchdogSec=3s\\n' >{drop_ins}/w.conf")
+    host.run(f"systemctl daemon-reload && systemctl restart {unit(role)}")
+    was = shown(host, role, "MainPID")
     host.run(f"kill -STOP {was}")
-    host.wait_for(f"systemctl show -p NRestarts {unit('dispatcher')} | grep -x NRestarts=1")
-    host.wait_for(f"systemctl is-active {unit('dispatcher')}")
-    assert shown(host, "dispatcher", "MainPID") != was
+    host.wait_for(f"systemctl show -p NRestarts {unit(role)} | grep -x NRestarts=1")
+    host.wait_for(f"systemctl is-active {unit(role)}")
+    assert shown(host, role, "MainPID") != was
     assert ask(host, "/tmp/poke") == "/tmp/poke: written"
-    host.run("rm -r /run/systemd/system/python-taskqueue-dispatcher.service.d && systemctl daemon-reload")
-    host.run("systemctl restart python-taskqueue-dispatcher")
+    host.run(f"rm -r {drop_ins} && systemctl daemon-reload && systemctl restart {unit(role)}")
+
+
+def tasks_over_http(host: Host) -> None:
+    """From the front to a web server and back; what waits outlives a restart; the socket outlives the pool's stop."""
+    target = Target(host)
+    check_delivery(host, target)
+    (host.root / "etc" / "taskqueue" / "conf.d" / "http.ini").write_text(
+        "[http]\nlisten: 127.0.0.1:8088, unix:/run/taskqueue/http.sock\n"
+    )
+    due_later = enqueue(host, more="-d task.countdown=3")
+    host.run(f"systemctl restart {unit('http')}")
+    target.received(due_later)
+    host.run(f"systemctl stop {unit('workerpool')}")
+    over_socket = enqueue(host, more="--unix-socket /run/taskqueue/http.sock")
+    host.run(f"systemctl start {unit('workerpool')}")
+    target.received(over_socket)
+    assert host.run("stat -c '%U %G %a' /run/taskqueue /run/taskqueue/http.sock /var/lib/taskqueue").splitlines() == [
+        "root taskqueue 1775",
+        "taskqueue taskqueue 660",
+        "taskqueue taskqueue 750",
+    ]
+    was = shown(host, "http", "MainPID")
+    host.run(f"systemctl reload {unit('http')}")
+    check_delivery(host, target)
+    assert shown(host, "http", "MainPID") == was
+    assert shown(host, "http", "LimitNOFILE") == "65536"
+    host.run("rm /etc/taskqueue/conf.d/http.ini")
+    target.close()
 
 
 def sandbox(host: Host) -> None:
-    """In force for a plugin, and for the dispatcher."""
+    """In force for a plugin, for the dispatcher, and for the front."""
     assert ask(host, "/usr/poke") == "/usr/poke: Read-only file system"
     assert ask(host, "/etc/poke") == "/etc/poke: Read-only file system"
     assert not host.run("ls /tmp/poke 2>/dev/null || true"), "its /tmp is its own"
-    status = dict(
-        line.split(":\t", 1)
-        for line in host.run(f"cat /proc/{shown(host, 'dispatcher', 'MainPID')}/status").splitlines()
-        if ":\t" in line
-    )
-    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
-    assert (status["NoNewPrivs"], status["Seccomp"], status["Umask"]) == ("1", "2", "0077")
-    denied = host.run(f"nsenter --mount --target {shown(host, 'dispatcher', 'MainPID')} touch /var/poke 2>&1 || true")
-    assert "Read-only file system" in denied
+    for role in ("dispatcher", "http"):
+        main = shown(host, role, "MainPID")
+        lines = host.run(f"cat /proc/{main}/status").splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+        assert (status["NoNewPrivs"], status["Seccomp"], status["Umask"]) == ("1", "2", "0077")
+        denied = host.run(f"nsenter --mount --target {main} touch /var/poke 2>&1 || true")
+        assert "Read-only file system" in denied
 
 
 def journal_fields(host: Host) -> None:
@@ -146,16 +175,17 @@ def credential(host: Host) -> None:
     """The password from a file for root alone; neither config.ini nor the environment has it."""
     host.run("rabbitmqctl change_password guest s3cret-in-file")
     host.run("install -D -m 600 /dev/stdin /etc/credstore/taskqueue.amqp_passwd <<<s3cret-in-file")
-    host.run("systemctl restart python-taskqueue-dispatcher python-taskqueue-workerpool")
+    host.run(f"systemctl restart {' '.join(map(unit, ROLES))}")
     url = "--url=amqp://guest:s3cret-in-file@localhost"
     host.run(f"amqp-publish {url} --routing-key=taskqueue --body='poke /tmp/again'")
     host.wait_for(f"amqp-get {url} --queue=results", otherwise="journalctl -q -n 50")
+    host.wait_for('curl -s http://127.0.0.1:8088/health/ready | grep \'"broker": *"up"\'', otherwise=LOGS)
     host.run("taskqueue doctor | grep -P '^ok\\tconnection'")  # it finds the credential, too
     assert "s3cret" not in host.run(
         "journalctl -q; cat /proc/[0-9]*/environ | tr '\\0' '\\n'; cat /proc/[0-9]*/cmdline"
     )
     host.run("rabbitmqctl change_password guest guest && rm /etc/credstore/taskqueue.amqp_passwd")
-    host.run("systemctl restart python-taskqueue-dispatcher python-taskqueue-workerpool")
+    host.run(f"systemctl restart {' '.join(map(unit, ROLES))}")
 
 
 def init_script_and_trigger(host: Host, packages: Packages) -> None:

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hosts import Host
+from package_http import LOGS, Target, check_delivery, enqueue, webhook_processes
 from packages import Packages
 
-ROLES = ("dispatcher", "workerpool")
+ROLES = ("dispatcher", "workerpool", "http")
 FILES = "find / -xdev -path /root -prune -o -print"
 NUMBERS = range(2, 302)
 
 
 def start_all(host: Host) -> None:
-    """The broker and both services, by hand."""
+    """The broker and all services, by hand."""
     host.run("/etc/init.d/rabbitmq-server start && rabbitmqctl await_startup")
     for role in ROLES:
         host.run(f"/etc/init.d/python-taskqueue-{role} start")
@@ -83,7 +84,7 @@ def test_init_scripts_say_how_it_went(packages: Packages, template: Path, make_h
 def test_an_operators_way(packages: Packages, template: Path, make_host: Callable[..., Host]) -> None:
     host = make_host(template, f"way-{packages.release}")
     host.start()
-    host.run("apt-get install --yes rabbitmq-server amqp-tools")
+    host.run("apt-get install --yes rabbitmq-server amqp-tools curl")
     before = host.run(FILES)
     host.run(f"apt-get install --yes {packages.installed}")
     start_all(host)
@@ -92,8 +93,8 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
         "root taskqueue 750",
     ]
     assert host.run("stat -c %U /proc/$(cat /run/taskqueue/dispatcher.pid)").strip() == "taskqueue"
-    pages = "taskqueue-dispatcher.8 taskqueue-workerpool.8 taskqueue-config.ini.5 taskqueue.1 taskqueue-submit.1"
-    assert all(page in host.run("ls /usr/share/man/man*") for page in pages.split())
+    pages = "dispatcher.8 workerpool.8 http.8 config.ini.5 submit.1"
+    assert all(f"taskqueue-{page}" in host.run("ls /usr/share/man/man*") for page in pages.split())
     completed = (
         "COMPREPLY=(); COMP_WORDS=(taskqueue do); COMP_CWORD=1; _taskqueue_completion taskqueue; echo $COMPREPLY"
     )
@@ -107,7 +108,14 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
     assert '"factors": [2, 2, 2, 3, 3, 5]' in submit(host, 360)
     assert pid(host, "workerpool") == pool
 
+    target = Target(host)
+    tasks_over_http(host, target)
+    due_later = enqueue(host, more="-d task.countdown=15")
     upgrade_under_load(host, packages)
+    target.received(due_later)
+    webhook_plugin_comes_and_goes(host, packages, target)
+    a_book_that_cannot_be_migrated(host, packages, target)
+    target.close()
 
     # removed: its group goes; the work that comes waits
     host.run("apt-get remove --yes python3-taskqueue-primes")
@@ -127,6 +135,71 @@ def test_an_operators_way(packages: Packages, template: Path, make_host: Callabl
         "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"))}, left  # fmt: skip
 
 
+def tasks_over_http(host: Host, target: Target) -> None:
+    """The book is for the front alone, and outlives it."""
+    check_delivery(host, target)
+    assert host.run("stat -c '%U %G %a' /var/lib/taskqueue /var/lib/taskqueue/http.db /run/taskqueue").splitlines() == [
+        "taskqueue taskqueue 750",
+        "taskqueue taskqueue 600",
+        "root taskqueue 1775",
+    ]
+    assert host.run("getent passwd taskqueue-webhook").strip().endswith(":/nonexistent:/usr/sbin/nologin")
+    limits = host.run(f"grep 'Max open files' /proc/{pid(host, 'http')}/limits").split()
+    assert limits[3] == limits[4], "a descriptor for each client, as many as the host allows"
+    due_later = enqueue(host, more="-d task.countdown=3")
+    assert exit_status(host, "http", "restart") == 0
+    target.received(due_later)
+    # a fault that shows after it has gone into the background is in the log (no syslog runs here)
+    assert exit_status(host, "http", "stop") == 0
+    host.run("mv /var/lib/taskqueue/http.db /tmp/book && mkdir /var/lib/taskqueue/http.db")
+    host.run("printf '[logging]\\ntarget: stderr\\n' >/etc/taskqueue/conf.d/log.ini")
+    host.run("/etc/init.d/python-taskqueue-http start >/tmp/said 2>&1 || true")
+    host.wait_for("grep 'CRITICAL.*book sqlite:/var/lib/taskqueue/http.db: ' /tmp/said", otherwise="cat /tmp/said")
+    host.wait_for("! /etc/init.d/python-taskqueue-http status")
+    host.run(
+        "rm /etc/taskqueue/conf.d/log.ini; rmdir /var/lib/taskqueue/http.db && mv /tmp/book /var/lib/taskqueue/http.db"
+    )
+    assert exit_status(host, "http", "start") == 0
+    check_delivery(host, target)
+
+
+def webhook_plugin_comes_and_goes(host: Host, packages: Packages, target: Target) -> None:
+    """With the package, and no earlier or later: pycurl is still installed when it has gone."""
+    pool = pid(host, "workerpool")
+    host.run(webhook_processes())
+    host.run("apt-get remove --yes python-taskqueue-http && dpkg -s python3-pycurl")
+    host.wait_for(f"! {webhook_processes()}", otherwise=LOGS)
+    assert "webhook" not in host.run("taskqueue plugins")
+    newer = " ".join(f"/root/{file.name}" for file in packages.next)
+    host.run(f"apt-get install --yes {newer}")
+    check_delivery(host, target)
+    assert pid(host, "workerpool") == pool
+
+
+def a_book_that_cannot_be_migrated(host: Host, packages: Packages, target: Target) -> None:
+    """The package says so, and is installed all the same."""
+
+    def set_version(version: int) -> int:
+        """Gives the one before."""
+        (host.root / "srv" / "version.py").write_text(
+            "import sqlite3\n"
+            "with sqlite3.connect('/var/lib/taskqueue/http.db') as book:\n"
+            "    print(book.execute(\"SELECT value FROM meta WHERE key = 'version'\").fetchone()[0])\n"
+            f"    book.execute(\"UPDATE meta SET value = '{version}' WHERE key = 'version'\")\n"
+        )
+        return int(host.run("runuser -u taskqueue -- python3 /srv/version.py && rm /srv/version.py"))
+
+    assert exit_status(host, "http", "stop") == 0
+    version = set_version(99)
+    newer = next(file.name for file in packages.next if "-http_" in file.name)
+    said = host.run(f"apt-get install --yes --reinstall /root/{newer}")
+    assert "version 99" in said and "python-taskqueue-http: the book is as it was; run taskqueue http migrate" in said
+    host.wait_for("! /etc/init.d/python-taskqueue-http status")
+    assert set_version(version) == 99
+    assert exit_status(host, "http", "start") == 0
+    check_delivery(host, target)
+
+
 def upgrade_under_load(host: Host, packages: Packages) -> None:
     """A later version comes while workitems do; none is lost, and what the operator has changed stays."""
     host.run("echo '# changed here' >>/etc/taskqueue/config.ini")
@@ -139,6 +212,7 @@ def upgrade_under_load(host: Host, packages: Packages) -> None:
     newer = " ".join(f"/root/{file.name}" for file in packages.next)
     said = host.run(f"apt-get install --yes -o Dpkg::Options::=--force-confold {newer}")
     assert "Configuration file '/etc/taskqueue/config.ini'" in said, "it was changed on both sides"
+    assert "the book is as it was" not in said, said
     assert client.wait(120) == 0, client.stdout
     assert host.run("tail -n 1 /etc/taskqueue/config.ini").strip() == "# changed here"
     assert host.run("stat -c '%U %G %a' /etc/taskqueue/config.ini").strip() == "root taskqueue 640"

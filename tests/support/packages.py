@@ -32,7 +32,7 @@ class Packages:
     directory: Path
     """Where roots for this release may be made."""
     dist: tuple[Path, ...]
-    """The three packages."""
+    """The four packages."""
     next: tuple[Path, ...]
     """Those of a later version, with another config.ini."""
     plugin: Path
@@ -41,7 +41,7 @@ class Packages:
 
     @property
     def installed(self) -> str:
-        """What is given to `apt-get install` on a host: the dispatcher, the workerpool, and what they depend on."""
+        """What is given to `apt-get install` on a host: the three daemons, and what they depend on."""
         return " ".join(f"/root/{file.name}" for file in self.dist)
 
 
@@ -60,5 +60,5 @@ def build(release: str, directory: Path) -> Packages:
         next=tuple(sorted((root / "srv").glob(f"*{_NEXT}_all.deb"))),
         plugin=next((root / "srv").glob("python3-taskqueue-primes_*.deb")),
     )
-    assert len(built.dist) == len(built.next) == 3
+    assert len(built.dist) == len(built.next) == 4
     return built

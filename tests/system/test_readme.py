@@ -10,26 +10,18 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from taskqueue.config.http_keys import SCHEDULE
+from documents import blocks, copy_of_venv
 from taskqueue.config.keys import KEYS
 from taskqueue.config.load import load
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of an RST file in one language."""
-    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:(?:    .*)?\n)+)", text, re.MULTILINE)
-    return [textwrap.dedent(block) for block in found]
 
 
 @pytest.fixture
@@ -46,11 +38,7 @@ def fresh_copy() -> Iterator[Path]:
             if (ROOT / name).is_file():
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, directory / name)
-        venv = directory / ".venv"
-        shutil.copytree(sys.prefix, venv, symlinks=True)
-        for script in (venv / "bin").iterdir():
-            if not script.is_symlink() and sys.prefix.encode() in (content := script.read_bytes()):
-                script.write_bytes(content.replace(sys.prefix.encode(), str(venv).encode()))
+        copy_of_venv(directory / ".venv")
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -101,4 +89,4 @@ def test_table_names_every_key() -> None:
     table = text[text.index("``[amqp]``") : text.index("When it does not work")]
     rows = [row for row in table.splitlines() if row.startswith("``")]
     named = {name for row in rows for name in re.findall(r"``([a-z_]+)``", row[:30])}
-    assert named == {key for kind, keys in KEYS.items() for key in keys if kind != SCHEDULE}
+    assert named == {key for keys in KEYS.values() for key in keys}

@@ -21,9 +21,9 @@ from taskqueue.errors import ConfigError
 def command(operator: Operator, sections: Sequence[str], check: bool) -> int:
     """Print every value that is in force and where it was said: file and line, environment, or default.
 
-    SECTION: amqp, dispatcher, workerpool, logging, http, http_QUEUE; DEFAULT, for worker types without a section; or a
-    group of workers by its name, worker1 or worker2/bifh1, with what it has from all the sections that apply to it. By
-    default all of them. Passwords are not shown. JSON has durations in seconds and sizes in bytes.
+    SECTION: amqp, dispatcher, workerpool, logging, http; http_QUEUE, schedule_NAME; DEFAULT, for worker types without
+    a section; or a group of workers by its name, worker1 or worker2/bifh1, with what it has from all the sections that
+    apply to it. By default all of them. Passwords are not shown. JSON has durations in seconds and sizes in bytes.
     """
     if check and sections:
         raise click.UsageError("--check is of all sections; expected none")
@@ -62,8 +62,17 @@ def _check(operator: Operator) -> int:
         raise
     _warn(operator)
     if show.as_json:
-        show.document({"valid": True, "groups": [group.name for group in groups], "warnings": settings.warnings})
-    show.line(f"config is valid: {len(groups)} group{'' if len(groups) == 1 else 's'}")
+        http = settings.http
+        show.document(
+            {
+                "valid": True,
+                "groups": [group.name for group in groups],
+                "queues": [queue.name for queue in http.queues],
+                "schedules": [schedule.name for schedule in http.schedules],
+                "warnings": settings.warnings,
+            }
+        )
+    show.line(f"config is valid: {settings.counted(len(groups))}")
     return 0
 
 

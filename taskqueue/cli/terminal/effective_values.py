@@ -11,6 +11,8 @@ from typing import Any
 
 from taskqueue.cli.terminal.columns import Column
 from taskqueue.cli.terminal.show import Show
+from taskqueue.config.book_url import shown as book_shown
+from taskqueue.config.http_values import PER
 from taskqueue.config.sections import EffectiveValue
 
 HIDDEN = "********"
@@ -63,6 +65,8 @@ def _shown(effective: EffectiveValue) -> Any:
     key, kind, value, _origin = effective
     if key == "passwd" or (not kind and _SECRET.search(key.lower())):
         return HIDDEN
+    if kind == "book":
+        return book_shown(value)
     if isinstance(value, str):
         return _LOGIN.sub(rf"\1:{HIDDEN}@", value)
     if kind == "http_headers":
@@ -99,6 +103,21 @@ def _size(value: int | None) -> str:
     return str(value)
 
 
+def _rate(value: float | None) -> str:
+    """In the first unit that needs no more than six decimals."""
+    if value is None:
+        return "none"
+    for unit, seconds in PER.items():
+        amount = round(value * seconds, 6)
+        if abs(amount - value * seconds) <= 1e-9 * amount:
+            return f"{amount:.6f}".rstrip("0").rstrip(".") + f"/{unit}"
+    return f"{value:g}/s"
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(values) or "none"
+
+
 _WRITTEN: dict[str, Callable[[Any], str]] = {
     "boolean": lambda value: "yes" if value else "no",
     "duration": _duration,
@@ -106,10 +125,13 @@ _WRITTEN: dict[str, Callable[[Any], str]] = {
     "size": _size,
     "hosts": lambda value: ", ".join(_hosts(value)),
     "plugins": lambda value: "*" if value is None else ", ".join(value),
-    "rate": lambda value: "none" if value is None else f"{value:g}/s",
+    "rate": _rate,
+    "attempts": lambda value: "none" if value is None else "unlimited" if value < 0 else str(value),
+    "queue_names": _listed,
+    "networks": _listed,
     "processes": lambda value: "auto" if value is None else str(value),
     "http_headers": lambda value: ", ".join(f"{name}: {HIDDEN}" for name in value) or "none",
-    "statuses": lambda value: ", ".join(map(str, value)),
+    "statuses": lambda value: _listed(map(str, value)),
     "prefetch": lambda value: "auto" if value is None else str(value),
 }
 """By kind of value; all others are written as they are."""

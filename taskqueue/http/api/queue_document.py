@@ -29,9 +29,9 @@ from taskqueue.http.api.task_fields import (
 )
 from taskqueue.http.api.times import optional, read_duration
 
-BURST_LIMIT = 100_000
+BURST_LIMIT = 1_000_000
 CONCURRENCY_LIMIT = 100_000
-REDIRECTS_LIMIT = 10
+REDIRECTS_LIMIT = 3
 
 _READERS: Mapping[str, tuple[str, Callable[[Any, ReadingRules], Any]]] = {
     "rate_limit": ("rate_limit", lambda value, rules: queue_fields.rate(value)),

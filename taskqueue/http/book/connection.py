@@ -11,11 +11,9 @@ connection belongs to one thread. This module must never know a table.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 Row = tuple[Any, ...]
 
@@ -77,15 +75,3 @@ class Connection(ABC):
         """The first row that a statement gives, or None."""
         rows = self.all(sql, *values)
         return rows[0] if rows else None
-
-
-def shown(book: str) -> str:
-    """`book` for people and logs: a password in it is `…`."""
-    if book.startswith("sqlite:"):
-        return book
-    parts = urlsplit(book)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    user, colon, _password = userinfo.partition(":")
-    netloc = f"{user}{':…' if colon else ''}{at}{host}"
-    query = re.sub(r"(?i)(password=)[^&]*", r"\1…", parts.query)
-    return urlunsplit(parts._replace(netloc=netloc, query=query))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from taskqueue.config.book_url import shown
 from taskqueue.errors import BookUnavailable
-from taskqueue.http.book.connection import Connection, shown
+from taskqueue.http.book.connection import Connection
 from taskqueue.http.book.sqlite import SqliteConnection
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
+from taskqueue.config.book_url import shown
 from taskqueue.errors import BookUnavailable, Collision, CommitInDoubt
-from taskqueue.http.book.connection import Connection, Row, shown
+from taskqueue.http.book.connection import Connection, Row
 
 _CONNECT_S = 5
 """Seconds to wait for the server."""

@@ -92,6 +92,29 @@ def test_json_has_numbers_and_no_password(configured: Stage) -> None:
     assert "geheim" not in ran.stdout and "hush" not in ran.stdout
 
 
+def test_queues_and_schedules(configured: Stage) -> None:
+    file = configured.config_file
+    configured.configure(
+        "[http]\nqueues: a, b\nbook: postgresql://me:geheim@h/d\n[http_emails]\nrate_limit: 600/m\n"
+        "headers: X-Key: geheim\n[schedule_nightly]\ncron: 0,30 3 * * *\nworker_type: plain\n"
+    )
+    found = rows(configured)
+    assert found["http", "queues"] == ("a, b", f"{file}:2")
+    assert found["http", "book"] == ("postgresql://me:…@h/d", f"{file}:3")
+    assert found["http", "listen"] == ("127.0.0.1:8088", "default")
+    assert found["http_emails", "rate_limit"] == ("10/s", f"{file}:5")
+    assert found["http_emails", "headers"] == ("X-Key: ********", f"{file}:6")
+    assert found["schedule_nightly", "cron"] == ("0,30 3 * * *", f"{file}:8")
+    assert {section for section, _ in rows(configured, "http_emails", "schedule_nightly")} == {
+        "http_emails", "schedule_nightly",
+    }  # fmt: skip
+    ran = configured.run("taskqueue", "config", "--check", "-c", file)
+    assert (ran.returncode, ran.stdout) == (0, "config is valid: 1 group, 3 queues of tasks, 1 schedule\n")
+    ran = configured.run("taskqueue", "--json", "config", "--check", "-c", file)
+    document = json.loads(ran.stdout)
+    assert (document["queues"], document["schedules"]) == (["a", "b", "emails"], ["nightly"])
+
+
 def test_a_table_on_a_terminal(configured: Stage) -> None:
     command = configured.command("taskqueue", "config", "-c", configured.config_file, "worker2/there")
     with Terminal(command, configured.env(), columns=160) as terminal:

@@ -162,6 +162,7 @@ PIECES = st.sampled_from(
     [
         *("[", "]", "[[", "amqp", "DEFAULT", "workers", "worker1", "worker1_a", "a", "_", ":", "=", ",", '"', "'", "#"),
         *(";", " ", "\t", "\n", "\n", "\r\n", "\\", "%", "$", "(", "1", "none", "auto", "'''", '"""', "\x0b", "\x85"),
+        *("[http]\n", "[http_a]\n", "[schedule_a]\n", "[webhook]\n", "listen: ", "book: ", "target: ", "cron: ", "/"),
         *("[amqp]\n", "[a]\n", "[a_b]\n", "workers: ", "host: ", "passwd: ", "soft_time_limit: 3", "\ufeff", "\u2028"),
     ]
 )
@@ -176,7 +177,7 @@ def test_any_text_gives_settings_or_a_config_error(tmp_path: Path, content: byte
     path.write_bytes(content)
     try:
         found = load(str(path), environ={"TASKQUEUE_AMQP_URL": url})
-        found.groups(["a", "worker1"])
+        found.groups(["a", "worker1", "webhook", "http_a"])
     except ConfigError as error:
         assert error.faults
         assert all("\n" not in fault for fault in error.faults)

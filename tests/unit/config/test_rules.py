@@ -142,6 +142,18 @@ def test_an_instance_of_a_type_whose_workers_are_wrong_is_not_a_second_fault() -
             ("amqp",),
             ["plugin 'amqp': has the name of a section of taskqueue's own; it runs with [DEFAULT]"],
         ),
+        *(
+            ("", (name,), [f"plugin {name!r}: has the name of a section of taskqueue's own; it is left out: rename it"])
+            for name in ("http", "http_x", "schedule_x")
+        ),
+        ("[http_x]\n", ("v",), []),
+        ("[htpt]\n", (), ["config.ini:1: [htpt]: taken for a worker type; did you mean [http]?"]),
+        (
+            "[http-emails]\n",
+            ("v",),
+            ["config.ini:1: [http-emails]: no plugin 'http-emails' is installed; did you mean [http_emails]?"],
+        ),
+        ("[Schedules_x]\n", (), ["config.ini:1: [Schedules_x]: taken for a worker type; did you mean [schedule_x]?"]),
     ],
 )
 def test_warnings(text: str, installed: tuple[str, ...], expected: list[str]) -> None:
@@ -151,3 +163,9 @@ def test_warnings(text: str, installed: tuple[str, ...], expected: list[str]) ->
 def test_a_plugin_with_the_name_of_a_section_of_ours_runs_with_the_defaults() -> None:
     found = load_text("[amqp]\nuser: bifh1\nheartbeat: 9\n[DEFAULT]\nworkers: 2\n")
     assert (group(found, "amqp", ("amqp",)).workers, group(found, "amqp", ("amqp",)).user) == (2, None)
+
+
+def test_a_plugin_with_the_name_of_a_section_of_the_http_half_does_not_run() -> None:
+    found = load_text("[http_x]\n[DEFAULT]\nworkers: 2\n", installed=("http", "http_x", "schedule_x", "w"))
+    assert [each.name for each in found.groups(("http", "http_x", "schedule_x", "w"))] == ["w"]
+    assert found.types() == ()

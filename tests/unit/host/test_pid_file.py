@@ -98,3 +98,16 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(DaemonError, match="cannot be written: Is a directory"):
         PidFile(tmp_path)
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    (tmp_path / "x.pid").symlink_to(precious)
+    with pytest.raises(DaemonError, match=r"x\.pid: cannot be written: Too many levels of symbolic links"):
+        PidFile(tmp_path / "x.pid")
+    assert precious.read_text() == "content"
+    (tmp_path / "y.pid").symlink_to(tmp_path / "made")
+    with pytest.raises(DaemonError, match="cannot be written"):
+        PidFile(tmp_path / "y.pid")
+    assert not (tmp_path / "made").exists()

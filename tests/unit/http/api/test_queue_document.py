@@ -86,7 +86,7 @@ def test_a_secret_is_hidden_and_never_taken_for_a_value() -> None:
         ({"rate_limit": 1e9}, "#/rate_limit", "must be at most 100,000/s; null is no limit"),
         ({"rate_limit": True}, "#/rate_limit",
          'must be a number per second, or a rate such as "10/s", "600/m" or "5000/h"'),
-        ({"burst": 0}, "#/burst", "must be a whole number from 1 to 100000"),
+        ({"burst": 0}, "#/burst", "must be a whole number from 1 to 1000000"),
         ({"concurrency": "5"}, "#/concurrency", "must be a whole number from 1 to 100000"),
         ({"timeout": 0}, "#/timeout", "must be from 100ms to 1d: 0"),
         ({"target": "webhook"}, "#/target", "must not be webhook; say url instead"),
