@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,40 @@ def test_migrate(front: FrontDaemon) -> None:
     assert json.loads(front.told("http", "migrate", "--json")) == {"book": front.book, "before": 1, "after": 1}
     front.start()
     assert front.told("http", "migrate") == f"{front.book} has version 1 already"
+
+
+def certificate(directory: Path, name: str) -> tuple[str, str]:
+    """A certificate for no name of this host, and its key."""
+    cert, key = str(directory / f"{name}.pem"), str(directory / f"{name}.key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+         "-subj", "/CN=tasks.example"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    Path(key).chmod(0o644)  # the front is another user
+    return cert, key
+
+
+def test_a_front_with_tls(front: FrontDaemon) -> None:
+    cert, key = certificate(front.stage.scratch, "a")
+    tls = f"tls_cert: {cert}\ntls_key: {key}"
+    listen = f"127.0.0.1:{front.port}"
+    front.configure(tls, listen=listen)
+    front.start()
+    assert "default" in front.told("queues", "list"), "this host's own certificate is known, whatever name it has"
+    other = front.run("queues", "list", "--url", f"https://127.0.0.1:{front.port}")
+    assert other.returncode == 3 and "its certificate is not trusted (self" in other.stderr
+    plain = front.run("queues", "list", "--url", front.url)
+    assert plain.returncode in {1, 3} and plain.stderr.startswith(f"taskqueue: front {front.url}: ")
+    wrong, _ = certificate(front.stage.scratch, "b")
+    front.configure(f"tls_cert: {wrong}\ntls_key: {key}", listen=listen)
+    ran = front.run("queues", "list", TASKQUEUE_HTTP_TOKEN="tq_hush")
+    assert ran.returncode == 3 and f"it shows another certificate than {wrong}; restart it" in ran.stderr
+    front.daemon.stop()
+    front.configure(f"{tls}\nclient_ca: {wrong}", listen=listen)
+    front.start()
+    ran = front.run("queues", "list")
+    assert ran.returncode == 3 and "where it wants a client's certificate ([http] client_ca)" in ran.stderr
 
 
 def test_in_postgresql(stage: Stage, postgresql: PrivatePostgresql) -> None:
