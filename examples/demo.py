@@ -2,8 +2,9 @@
 """The whole of taskqueue at work in half a minute: what `make demo` runs.
 
 Starts a private RabbitMQ node, installs the two example plugins, starts dispatcher and workerpool, submits workitems
-in every format, kills a worker in the middle of 10,000 of them, counts what came back, and stops everything. Its
-client is plain pika, to show that any AMQP client will do. The log files are left in .run/demo/.
+in every format, kills a worker in the middle of 10,000 of them, and counts what came back. Then the second act: it
+starts a front, sends a thousand tasks over HTTP (see `demo_http`), and kills the front on the way. It stops everything.
+Its client is plain pika, to show that any AMQP client will do. The log files are left in .run/demo/.
 
 Whatever happens, and whenever it is interrupted, no process, socket or temporary file is left: this process is the
 reaper of all its descendants, and ends what is still there at the end.
@@ -33,13 +34,14 @@ from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "support"))
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "examples")]
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() all there is to end is this process
 
+import demo_http  # noqa: E402
 import pika  # noqa: E402
 import pika.exceptions  # noqa: E402
 
-from broker import BrokerError, PrivateBroker  # noqa: E402
+from broker import BrokerError, PrivateBroker, free_ports  # noqa: E402
 from taskqueue.host import kernel  # noqa: E402
 from taskqueue.host.spawn import Identity, identity  # noqa: E402
 
@@ -50,7 +52,7 @@ host: 127.0.0.1
 port: {port}
 
 [workerpool]
-plugins: primes, probe
+plugins: primes, probe, webhook
 stop_timeout: 5s
 
 [primes]
@@ -58,10 +60,23 @@ workers: 2
 
 [probe]
 concurrency: 50
+
+[http]
+listen: 127.0.0.1:{http_port}
+book: sqlite:{book}/http.db
+
+[http_demo]
+max_backoff: 1s
+
+[http_steady]
+rate_limit: {rate}/s
+burst: {burst}
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_S, RESULT_S, STOP_S = 30.0, 20.0, 15.0
 """How long to wait for the daemons, for a next result, and for the daemons' end."""
+TASKS = 1_000
+"""Tasks of the second act."""
 COMMIT_EVERY = 500
 CPUS = len(os.sched_getaffinity(0))
 SHOWN = 100
@@ -137,6 +152,20 @@ class Killed(NamedTuple):
     message_id: str
 
 
+class Tasks(NamedTuple):
+    """What became of the tasks of the second act."""
+
+    answered: int
+    plugin: int
+    """How many ran in a plugin, and not at the target."""
+    lost: int
+    twice: int
+    rate: float
+    """Requests a second, measured at the target."""
+    failed: list[str]
+    """Requests that were refused, or never answered."""
+
+
 class Screen:
     """What a person sees: plain text, aligned; colours and a moving line only on a terminal."""
 
@@ -199,6 +228,7 @@ class Demo:
         self.user: Identity = identity(None)
         self.venv = Path(sys.prefix)
         self.plugins = run_dir / "plugins"
+        self.http_port = free_ports(1)[0]
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._not_daemons: set[int] = set()
         self._locked = False
@@ -234,11 +264,13 @@ class Demo:
             self.screen.title(f"{workitems:,} workitems in four formats; a worker is killed on the way")
             per_s, killed = self._show_crowd(client, workitems)
             dead = client.depth("taskqueue_dead")
+        self.screen.title(f"{TASKS:,} tasks over HTTP, in every shape; their front is killed on the way")
+        tasks = self._show_tasks()
         started = time.monotonic()
         left = self._stop_daemons()
-        self.screen.row("stopped", f"taskqueue-workerpool, taskqueue-dispatcher {_took(started)}")
+        self.screen.row("stopped", f"taskqueue-http, taskqueue-workerpool, taskqueue-dispatcher {_took(started)}")
         self.screen.title("Summary")
-        status = self._summary(client, per_s, killed, dead, left)
+        status = self._summary(client, per_s, killed, dead, left) or self._summary_of_tasks(tasks)
         self.screen.line(f"\n{time.monotonic() - began:.0f} s in all. The logs are in {self.run_dir}")
         return status
 
@@ -335,6 +367,70 @@ class Demo:
             row("", each)
         return 1 if lost or left or client.wrong else 0
 
+    # -- the second act
+
+    def _show_tasks(self) -> Tasks:
+        """Start a front, send tasks, kill it on the way; gives what became of them."""
+        front = demo_http.Front(self.http_port)
+        self._start_front()
+        self._wait_for(front.ready, "the front is ready")
+        self.screen.row("front", f"taskqueue-http on 127.0.0.1:{self.http_port}, its book in SQLite")
+        target = demo_http.Target()
+        enqueuer = demo_http.Enqueuer(self.http_port)
+        killed = False
+
+        def progress(done: int) -> None:
+            nonlocal killed
+            if not killed and done >= TASKS * 0.4:
+                killed = True
+                self._kill_front(done)
+
+        started = time.monotonic()
+        try:
+            enqueuer.send(demo_http.requests(TASKS, target.url), progress)
+            took_s = time.monotonic() - started
+            self.screen.row(
+                "answered", f"{len(enqueuer.ids):,} tasks in {took_s:.1f} s; {enqueuer.again} requests twice"
+            )
+            self._wait_for(lambda: None if front.unfinished() else True, "every task has ended", poll_s=0.1)
+            took_s = time.monotonic() - started
+            self.screen.row(
+                "delivered", f"all of them after {took_s:.1f} s; {target.refused} answers were 503, and retried"
+            )
+            missing = [task_id for task_id in enqueuer.ids if task_id not in target.answered]
+            lost = [task_id for task_id in missing if front.state(task_id) != "succeeded"]
+        finally:
+            target.close()
+        twice = sum(count - 1 for count in target.answered.values())
+        rate = demo_http.measured_rate(target.steady)
+        return Tasks(len(enqueuer.ids), len(missing) - len(lost), len(lost), twice, rate, enqueuer.failed)
+
+    def _start_front(self) -> None:
+        self.daemons["http"] = self._start(
+            "http", str(self.venv / "bin" / "python"), "-P", "-m", "taskqueue.cli.front", "--foreground",
+            "--config", str(self.work_dir / "config.ini"), "--pid-file", str(self.work_dir / "http.pid"),
+        )  # fmt: skip
+
+    def _kill_front(self, done: int) -> None:
+        process = self.daemons.pop("http")
+        process.kill()
+        process.wait()
+        started = time.monotonic()
+        self._start_front()
+        self._wait_for(demo_http.Front(self.http_port).ready, "the front is back")
+        took_ms = (time.monotonic() - started) * 1000
+        self.screen.row("kill -9", f"the front, after {done} tasks; another serves after {took_ms:.0f} ms")
+
+    def _summary_of_tasks(self, tasks: Tasks) -> int:
+        row = self.screen.row
+        row("tasks", f"{tasks.answered:>9,}   answered 2xx; {tasks.plugin:,} of them ran in the plugin primes")
+        row("tasks lost", f"{tasks.lost:>9,}", good=tasks.lost == 0)
+        row("run twice", f"{tasks.twice:>9,}   under way when the front was killed")
+        row("rate", f"{tasks.rate:>9,.0f}   a second at the target, of the queue that may have {demo_http.RATE}")
+        for each in tasks.failed[:3]:
+            row("", each, good=False)
+        return 1 if tasks.lost or tasks.failed or tasks.answered < TASKS else 0
+
     # -- before
 
     def _prepare(self) -> None:
@@ -422,7 +518,14 @@ class Demo:
 
     def _start_daemons(self) -> None:
         config = self.work_dir / "config.ini"
-        config.write_text(CONFIG.format(port=self.broker.port))
+        book = self.work_dir / "book"
+        book.mkdir()
+        os.chown(book, self.user.uid, self.user.gid)
+        config.write_text(
+            CONFIG.format(
+                port=self.broker.port, http_port=self.http_port, book=book, rate=demo_http.RATE, burst=demo_http.BURST
+            )
+        )
         config.chmod(0o644)  # the dispatcher reads it as its own user
         shutil.copy(config, self.run_dir)  # to be looked at afterwards
         self._not_daemons = kernel.children(os.getpid())

@@ -271,7 +271,12 @@ def validate(values: Mapping[str, Raw], spec: str, kinds: Checks) -> tuple[dict[
             section[key] = None if unset else values[key]
     passed = section.validate(validator, preserve_errors=True)
     wrong = {key: str(error) for key, error in passed.items() if error is not True} if passed is not True else {}
-    return {key: section[key] for key in rules.scalars if key not in wrong}, wrong
+    return {key: _plain(section[key]) for key in rules.scalars if key not in wrong}, wrong
+
+
+def _plain(value: Any) -> Any:
+    """A dict that a check gave: configobj has made a section of it, which nobody else can copy."""
+    return dict(value) if isinstance(value, dict) else value
 
 
 @lru_cache

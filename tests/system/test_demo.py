@@ -101,12 +101,15 @@ def test_the_demo_shows_all_of_it_and_nothing_is_lost(directory: Path) -> None:
         assert 1008 <= numbers["submitted"] == numbers["results"]
         assert numbers | {"lost": 0, "duplicated": 0, "errors": 1, "left": 0} == numbers
         assert numbers["throughput"] > 100
+        assert numbers | {"tasks": 1000, "tasks lost": 0} == numbers
+        assert 20 <= numbers["rate"] <= 55, "of a queue that may have 50 a second"
+        assert re.search(r"kill -9 +the front, after \d+ tasks; another serves after \d+ ms", demo.text)
         assert '{"number": 360, "factors": [2, 2, 2, 3, 3, 5]}' in demo.text
         assert "error: not a number: 'eleven'" in demo.text
         assert re.search(r"worker (\d+), while it ran .*: replaced by (?!\1)\d+ within \d+ ms", demo.text)
         assert "its workitem: attempt 2" in demo.text
         assert "\x1b" not in demo.text and "\r" not in demo.text
-        assert len(demo.text.splitlines()) < 50
+        assert len(demo.text.splitlines()) < 65
         demo.check_nothing_left()
     finally:
         demo.end()

@@ -10,6 +10,7 @@ from configs import EXAMPLES, faults, faults_whatever_is_installed, load_text
 from taskqueue.config import book_url
 from taskqueue.config.http_settings import HttpSettings, QueueSettings, ScheduleSettings
 from taskqueue.config.http_values import RESERVED_QUEUES
+from taskqueue.http.book.queue_rows import settings_from, settings_json
 
 LIST = "a list; expected one value, in quotes where it has a comma in it"
 RATE = "expected a rate such as 10/s, 600/m or 5000/h, from 1/d to 100000/s, or none"
@@ -326,3 +327,10 @@ def test_an_unknown_key(section: str, line: str, near: str) -> None:
 def test_any_value_is_taken_or_a_fault_in_one_line(kind: str, key: str, value: str) -> None:
     for fault in faults(f"[{kind}]\n{key}: {value}\n", installed=("webhook",)):
         assert fault.startswith("config.ini:") and "\n" not in fault
+
+
+def test_headers_are_a_dict_that_can_be_copied_and_written_to_the_book() -> None:
+    for text in ("[http_x]\n", "[http_x]\nheaders: X-A: 1\n"):
+        (queue,) = load_text(text).http.queues
+        assert type(queue.headers) is dict
+        assert settings_from(settings_json(queue)) == queue
