@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,16 +179,16 @@ def test_ctrl_c_while_it_waits(front: FrontDaemon) -> None:
     task = document(front, "add", "emails", TARGET)["id"]
     command = front.stage.command("taskqueue", "tasks", "show", task, "--wait", "60", "-c", front.stage.config_file)
     with Terminal(command, front.stage.env()) as terminal:
-        wait_for(lambda: _connected(front, terminal), 10, "it waits for the front")
+        wait_for(lambda: _connected(terminal), 10, "it waits for the front")
         terminal.press(CTRL_C)
         assert terminal.wait() == 130
         terminal.shows("taskqueue: interrupted")
 
 
-def _connected(front: FrontDaemon, terminal: Terminal) -> bool:
-    """Whether the command has its connection to the front's unix socket."""
-    listed = subprocess.run(["ss", "-xpH", "state", "established"], capture_output=True, text=True, check=True).stdout
-    return any(f"pid={terminal.process.pid}," in line for line in listed.splitlines())
+def _connected(terminal: Terminal) -> bool:
+    """Whether the command has opened its connection to the front."""
+    fds = Path("/proc", str(terminal.process.pid), "fd")
+    return any(str(fd.readlink()).startswith("socket:") for fd in fds.iterdir())
 
 
 def test_a_reader_that_goes_away(front: FrontDaemon) -> None:

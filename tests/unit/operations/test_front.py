@@ -148,7 +148,7 @@ def test_all_pages_up_to_a_limit(played: Played) -> None:
     ("status", "document", "line"),
     [
         (404, problem("unknown-task", "There is no task 'x'."), "There is no task 'x'; taskqueue tasks list shows"),
-        (403, problem("forbidden", "It has no scope manage."), "manage; taskqueue http token add NAME --scope"),
+        (403, problem("forbidden", "It has no scope manage."), "It has no scope manage; taskqueue http token add"),
         (409, problem("task-ended", "The task x is dead."), "The task x is dead."),
         (
             422,
@@ -163,7 +163,7 @@ def test_a_refusal_in_the_fronts_words(played: Played, status: int, document: An
     played.answer(status, document)
     with Front(played.url) as front, pytest.raises(FrontRefused) as caught:
         front.get("/v1/x")
-    assert line in str(caught.value) and caught.value.status == status
+    assert str(caught.value).startswith(line) and caught.value.status == status
 
 
 @pytest.mark.parametrize(
