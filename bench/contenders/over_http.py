@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,8 +63,15 @@ class Side(ABC):
 
     def _wait_serving(self) -> None:
         def serves() -> bool:
-            with socket.socket() as sock:
-                return sock.connect_ex(("127.0.0.1", self.port)) == 0
+            # a front listens before its book is open
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=5.0)
+            try:
+                connection.request("GET", "/")
+                return connection.getresponse().status > 0
+            except OSError:
+                return False
+            finally:
+                connection.close()
 
         wait_for(serves, 60.0, f"{self.name} serves", otherwise=self.tail)
 
