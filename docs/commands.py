@@ -17,7 +17,9 @@ from click.shell_completion import get_completion_class
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from taskqueue.cli.main import taskqueue
+from taskqueue.cli.operator import FRONT_VARIABLE
 from taskqueue.config.load import DEFAULT_PATH, URL_VARIABLE
+from taskqueue.operations.front import TOKEN_VARIABLE
 from taskqueue.operations.management import URL_VARIABLE as MANAGEMENT_VARIABLE
 from taskqueue.status.document import RUNTIME_DIR
 
@@ -26,7 +28,8 @@ STATUSES = {
     "0": "It did what it was asked to.",
     "1": "It failed, or what it found is not well.",
     "2": "Wrong usage, or a fault in the config: one line for each.",
-    "3": "The broker cannot be reached, or refuses the user, the password or the virtual host.",
+    "3": "The broker cannot be reached, or refuses the user, the password or the virtual host; or the front or its book"
+    " cannot be reached, or the front refuses the token.",
     "4": "It took longer than it was to take.",
     "130": "It was ended by Ctrl-C, and has said how far it came.",
 }
@@ -34,6 +37,8 @@ ENVIRONMENT = {
     URL_VARIABLE: "The broker, *amqp[s]://user:password@host:port/vhost*; it wins over the config.",
     MANAGEMENT_VARIABLE: "The broker's management API, *http[s]://[user:password@]host:port*, where it is not at the"
     " broker's host, port 15672. Nothing needs it.",
+    FRONT_VARIABLE: "The front, *http[s]://host:port* or *unix:/path*, where it is not this host's own.",
+    TOKEN_VARIABLE: "The token for the front. A unix socket needs none.",
 }
 
 Commands = dict[tuple[str, ...], click.Context]

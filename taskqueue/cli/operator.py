@@ -95,7 +95,7 @@ class Operator:
 
     def front_of(self, http: HttpSettings, *, wait_s: float) -> Front:
         """The front of this host with the settings `http`."""
-        return Front(own_address(http), _token(), root=http.base_path, wait_s=wait_s)
+        return Front(own_address(http), _token(), root=http.base_path, certificate=http.tls_cert, wait_s=wait_s)
 
     def pool(self, socket: Path | None = None) -> document.Pool:
         """The status document of this host's workerpool; raises `PoolUnavailable`."""

@@ -19,6 +19,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -51,12 +52,22 @@ class _Document(dict[str, Any]):
 
 class Front:
     """A front at `url`: `http://host:port`, `https://…`, or `unix:/path`. `root` is its `base_path`, where `url` cannot
-    have one. `wait_s`: for an answer, at most. Raises `FrontUnavailable` for a `url` that is none."""
+    have one. `certificate`: the file of the one certificate that it must show, whatever name is in it. `wait_s`: for an
+    answer, at most. Raises `FrontUnavailable` for a `url` that is none."""
 
-    def __init__(self, url: str, token: str | None = None, *, root: str = "", wait_s: float = _TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        root: str = "",
+        certificate: str | None = None,
+        wait_s: float = _TIMEOUT_S,
+    ) -> None:
         self._token = token
+        self._certificate = certificate
         self._wait_s = wait_s
-        self._connection, path = _connection(url)
+        self._connection, path = _connection(url, certificate)
         self.url = url if url.startswith("unix:") or "://" in url else f"http://{url}"
         self._root = path or root
         self._used = 0.0
@@ -125,7 +136,7 @@ class Front:
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise FrontUnavailable(f"front {self.url}: {_trouble(error)}") from None
+            raise FrontUnavailable(f"front {self.url}: {_trouble(error, tls=self.url.startswith('https:'))}") from None
         self._used = time.monotonic()
         document = _document(text)
         if answer.status < 300 and text.strip() and document is None:
@@ -156,6 +167,18 @@ class Front:
             self._connection.connect()
             opened = cast(socket.socket, self._connection.sock)
             opened.settimeout(self._wait_s)
+            if isinstance(opened, ssl.SSLSocket) and self._certificate is not None:
+                self._require(opened, self._certificate)
+
+    def _require(self, opened: ssl.SSLSocket, certificate: str) -> None:
+        """Nothing is sent to a server that shows another certificate than the file has."""
+        try:
+            _, _, rest = Path(certificate).read_text("ascii", "replace").partition(ssl.PEM_HEADER)
+            wanted = ssl.PEM_cert_to_DER_cert(ssl.PEM_HEADER + rest.partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER)
+        except (OSError, ValueError) as error:
+            raise FrontUnavailable(f"front {self.url}: [http] tls_cert {certificate}: {error}") from None
+        if opened.getpeercert(binary_form=True) != wanted:
+            raise FrontUnavailable(f"front {self.url}: it shows another certificate than {certificate}; restart it")
 
     def _refusal(self, status: int, document: Any, reason: str) -> str:
         """What the front said, without its JSON pointers, and what to do."""
@@ -192,7 +215,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
+def _connection(url: str, certificate: str | None = None) -> tuple[http.client.HTTPConnection, str]:
     """(a connection that is not open yet, what stands before every path)."""
     if url.startswith("unix:"):
         return _UnixConnection(url.removeprefix("unix:")), ""
@@ -208,17 +231,31 @@ def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
         )
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
         raise FrontUnavailable(f"front {url!r}: {_EXPECTED}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(host, port), parts.path.rstrip("/")
+    path = parts.path.rstrip("/")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(host, port), path
+    context = ssl.create_default_context()
+    if certificate is not None:  # the very one is compared, before anything is sent
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, context=context), path
 
 
 _EXPECTED = "expected http://host:port, https://host or unix:/path"
 
 
-def _trouble(error: Exception) -> str:
+_CLOSED = {"UNEXPECTED_EOF_WHILE_READING", "TLSV13_ALERT_CERTIFICATE_REQUIRED"}
+
+
+def _trouble(error: Exception, *, tls: bool) -> str:
     """Why there was no answer, and what to do, in one line."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE may name its authority"
+    if tls and (isinstance(error, ConnectionResetError) or getattr(error, "reason", None) in _CLOSED):
+        return (
+            "it closed the connection; where it wants a client's certificate ([http] client_ca), use its unix socket: "
+            "this command has none"
+        )
     if isinstance(error, ssl.SSLError):
         return f"no TLS there ({(error.reason or str(error)).lower().replace('_', ' ')}); is it http://?"
     if isinstance(error, socket.gaierror):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^\.\. code-block:: ([a-z]+)\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
 _ALIKE = (
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d( \([\d.]+\w+ ago\))?"), "A TIME"),
     (re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "TIME"),
     (re.compile(r"\b\d\.\d{1,3}\b(?!\.)"), "SECONDS"),

@@ -27,7 +27,7 @@ def _has_book(book: str) -> bool:
 def _answers(settings: Settings) -> bool:
     """Another program may have the port of the default: only a front says `book`."""
     try:
-        with Front(own_address(settings.http), wait_s=_PROBE_S) as front:
+        with Front(own_address(settings.http), certificate=settings.http.tls_cert, wait_s=_PROBE_S) as front:
             _status, document, _reason = front.answer("GET", f"{settings.http.base_path}/health/ready")
     except FrontUnavailable:
         return False

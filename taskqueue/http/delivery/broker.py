@@ -22,6 +22,7 @@ from taskqueue.config.settings import AmqpSettings
 from taskqueue.errors import TaskqueueError
 from taskqueue.foundation.loop import Loop
 from taskqueue.http.delivery.bridge import Bridge
+from taskqueue.http.delivery.served import Served
 from taskqueue.protocol import queues
 from taskqueue.protocol.properties import Properties
 
@@ -29,8 +30,6 @@ _PREFETCH = 500
 """Reports in hand at once: while the book is away, the others wait in the broker."""
 _ASK_S = 1.0
 """Seconds between two questions for the consumers of a worker queue."""
-_FORGET_S = 300.0
-"""Seconds after which a worker type that nobody asks about is not looked at any more."""
 
 
 class Broker:
@@ -54,9 +53,7 @@ class Broker:
         self._publisher = Publisher(self.connection)
         self._inspector = Inspector(self.connection)
         self._consumer = Consumer(self.connection, self._declarer, queues.outcomes(book_id), _PREFETCH, on_report)
-        self._served: dict[str, bool] = {}
-        self._wanted: dict[str, float] = {}
-        """When somebody last asked about a worker type, on the monotonic clock."""
+        self._served = Served()
         self._outcomes_declared = False
         self._outcomes = queues.outcomes(book_id)
         self.bridge = Bridge(self.loop)
@@ -75,23 +72,22 @@ class Broker:
         )
 
     def serves(self, worker_type: str) -> bool:
-        """Whether the queue of `worker_type` has a consumer. For a type that is new, the answer is False until the
-        broker has told; `on_change` is called then."""
-        new = worker_type not in self._wanted
-        self._wanted[worker_type] = time.monotonic()
-        if new:
-            self._question(worker_type)
+        """Whether to hand out to `worker_type`: its queue has a consumer. For a type that is new, the answer is False
+        until the broker has told; `on_change` is called then."""
+        now = time.monotonic()
+        if self._served.wants(worker_type, now):
+            self._question()
             self.bridge.wake()
-        return self._served.get(worker_type, False)
+        return self._served.serves(worker_type, now)
 
     def known_to_serve(self, worker_type: str) -> bool | None:
         """As `serves`, and None where the broker has not told yet."""
         self.serves(worker_type)
-        return self._served.get(worker_type)
+        return self._served.known(worker_type)
 
     def heard_of(self, worker_type: str) -> None:
         """A worker of that type has reported: it is served."""
-        self._served[worker_type] = True
+        self._served.told(worker_type, True)
 
     def publish(self, worker_type: str, properties: Properties, body: bytes, done: Callable[[bool], None]) -> None:
         """Publish to the queue of `worker_type`; `done(whether it is confirmed)`, later."""
@@ -103,7 +99,7 @@ class Broker:
         def answered(published: Published) -> None:
             if published is Published.UNROUTABLE:
                 self._declarer.forget(queue.name)
-                self._served[worker_type] = False
+                self._served.told(worker_type, False)
             done(published is Published.CONFIRMED)
 
         self._declarer.declare(queue, send, lambda why: done(False))
@@ -128,8 +124,7 @@ class Broker:
     def _up(self) -> None:
         self._declarer.declare(queues.dead(), lambda: None)
         self._declarer.declare(self._outcomes, self._declared)
-        for worker_type in list(self._wanted):
-            self._question(worker_type)
+        self._question()
 
     def _declared(self) -> None:
         self._outcomes_declared = True
@@ -137,32 +132,26 @@ class Broker:
 
     def _down(self) -> None:
         self._outcomes_declared = False
-        self._served.clear()
+        self._served.lost()
         self._on_change()
 
     def _blocked(self, blocked: bool) -> None:
         self._on_change()
 
     def _ask(self) -> None:
-        now = time.monotonic()
-        for worker_type, asked in list(self._wanted.items()):
-            if now - asked > _FORGET_S:
-                del self._wanted[worker_type]
-                self._served.pop(worker_type, None)
-            else:
-                self._question(worker_type)
+        self._question()
         self.loop.call_later(_ASK_S, self._ask)
 
-    def _question(self, worker_type: str) -> None:
+    def _question(self) -> None:
         if self.connection.is_up:
-            name = queues.worker(worker_type, self._amqp).name
-            self._inspector.counts(name, partial(self._told, worker_type), self._not_told)
+            for worker_type in self._served.to_ask(time.monotonic()):
+                name = queues.worker(worker_type, self._amqp).name
+                told, not_told = partial(self._told, worker_type), partial(self._not_told, worker_type)
+                self._inspector.counts(name, told, not_told)
 
     def _told(self, worker_type: str, counts: Counts | None) -> None:
-        serves = counts is not None and counts.consumers > 0
-        if serves != self._served.get(worker_type):
-            self._served[worker_type] = serves
+        if self._served.told(worker_type, counts is not None and counts.consumers > 0):
             self._on_change()
 
-    def _not_told(self, error: TaskqueueError) -> None:
-        """The connection was lost, or the queue has no leader: what was known holds until the next answer."""
+    def _not_told(self, worker_type: str, error: TaskqueueError) -> None:
+        self._served.not_told(worker_type)

@@ -76,6 +76,7 @@ def test_the_whole_document() -> None:
 def test_openapi_has_the_same_keys() -> None:
     shown = task_document(task())
     assert set(SCHEMAS["Task"]["properties"]) == set(shown)
+    assert set(SCHEMAS["TaskSeen"]["properties"]) == {"waits_for"}
     assert set(SCHEMAS["Attempt"]["properties"]) == set(shown["last"])
 
 
