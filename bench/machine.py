@@ -10,7 +10,18 @@ from typing import Any
 
 from broker import PrivateBroker
 
-PEERS = ("celery", "kombu", "amqp", "dramatiq", "taskiq", "taskiq-aio-pika", "aio-pika", "fastapi", "uvicorn", "requests")
+PEERS = (
+    "celery",
+    "kombu",
+    "amqp",
+    "dramatiq",
+    "taskiq",
+    "taskiq-aio-pika",
+    "aio-pika",
+    "fastapi",
+    "uvicorn",
+    "requests",
+)
 OURS = ("taskqueue", "pika", "aiohttp", "pycurl", "psycopg")
 QUIET = 0.2
 """Load by core, above which figures are doubtful."""

@@ -129,9 +129,7 @@ class Fronted(Side):
         """The start of a statement that selects from `numbers`, whose column `n` runs from `first` to `last`."""
         if self._server is not None:
             return f"WITH numbers AS (SELECT generate_series({first}, {last}) AS n)"
-        return (
-            f"WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last})"
-        )
+        return f"WITH RECURSIVE numbers(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last})"
 
     @property
     def padded_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Over HTTP: tasks in, webhooks out, the CPU that it costs, and one task at a time; beside FastAPI, Celery and requests.
+"""Over HTTP: tasks in, webhooks out, the CPU that it costs, one task at a time; beside FastAPI, Celery and requests.
 
 And the same with a million tasks in the book that are not due: they slow nothing.
 """
@@ -111,7 +111,9 @@ def _rows(name: str, ours: list[Measured], peers: Mapping[str, list[Measured]]) 
         rows.append(Row(figure, what, unit, Spread.of(map(value, ours)), MIYAMOTO, Spread.of([by_miyamoto])))
     p50 = Spread.of(one.p50_ms for one in ours)
     for peer, theirs in peers.items():
-        rows.append(Row(figure, "idle, POST to webhook, p50", "ms", p50, peer, Spread.of(t.p50_ms for t in theirs), IDLE))
+        rows.append(
+            Row(figure, "idle, POST to webhook, p50", "ms", p50, peer, Spread.of(t.p50_ms for t in theirs), IDLE)
+        )
     for role in sorted(role for role, used in ours[0].ran.cpu_us.items() if used >= 1.0):
         rows.append(Row(figure, f"CPU per task, {role}", "µs", Spread.of(one.ran.cpu_us[role] for one in ours)))
     return rows
