@@ -6,6 +6,8 @@ COUNT tasks, numbered from FIRST. Each connection sends the next one when the la
 one is sent that often, by the first connection. Prints `{"began", "ended", "accepted", "refused"}`, monotonic seconds.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import sys
@@ -15,17 +17,18 @@ PADDING = "x" * 240
 
 
 class Sending:
-    def __init__(self, port, path, target, first, count, every_s):
+    def __init__(self, port: int, path: str, target: str, first: int, count: int, every_s: float) -> None:
         self.left = iter(range(first, first + count))
         self.count, self.every_s = count, every_s
         self.target = target
         self.head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: "
         ).encode()
-        self.accepted, self.refused = 0, {}
+        self.accepted = 0
+        self.refused: dict[int, int] = {}
         self.ended = asyncio.Event()
 
-    def next(self):
+    def next(self) -> bytes | None:
         """The bytes of one more request; None where all were sent."""
         number = next(self.left, None)
         if number is None:
@@ -33,7 +36,7 @@ class Sending:
         body = json.dumps({"url": self.target, "body": f"{number} {time.monotonic():.6f} {PADDING}"}).encode()
         return self.head + b"%d\r\n\r\n" % len(body) + body
 
-    def answered(self, status):
+    def answered(self, status: int) -> None:
         if 200 <= status < 300:
             self.accepted += 1
         else:
@@ -43,17 +46,18 @@ class Sending:
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, sending):
+    def __init__(self, sending: Sending) -> None:
         self.sending, self.data = sending, b""
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def send(self):
+    def send(self) -> None:
         if (request := self.sending.next()) is not None:
             self.transport.write(request)
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         self.data += data
         while (end := self.data.find(b"\r\n\r\n")) >= 0:
             _, _, length = self.data[:end].lower().partition(b"\r\ncontent-length:")
@@ -65,13 +69,13 @@ class Connection(asyncio.Protocol):
             if not self.sending.every_s:
                 self.send()
 
-    def connection_lost(self, error):
+    def connection_lost(self, error: Exception | None) -> None:
         if not self.sending.ended.is_set():
             print(f"connection lost: {error}", file=sys.stderr)
             sys.exit(1)
 
 
-async def main():
+async def main() -> None:
     port, path, target, first, count, connections, every_s = sys.argv[1:]
     sending = Sending(int(port), path, target, int(first), int(count), float(every_s))
     loop = asyncio.get_running_loop()
