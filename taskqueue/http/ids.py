@@ -18,6 +18,12 @@ def new_task_id(now_ms: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def first_id(ms: int) -> str:
+    """A text that sorts before all ids of tasks that were made at `ms` or later, and behind all others."""
+    digits = f"{max(0, ms) & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def new_identity() -> str:
     """A random name of twelve hexadecimal digits, for a book or a front."""
     return os.urandom(6).hex()
