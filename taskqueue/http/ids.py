@@ -27,6 +27,12 @@ def new_task_ids(now_ms: int, count: int) -> list[str]:
     return ids
 
 
+def first_id(ms: int) -> str:
+    """A text that sorts before all ids of tasks that were made at `ms` or later, and behind all others."""
+    digits = f"{max(0, ms) & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def new_identity() -> str:
     """A random name of twelve hexadecimal digits, for a book or a front."""
     return os.urandom(6).hex()

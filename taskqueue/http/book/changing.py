@@ -83,8 +83,10 @@ def purge(transaction: Transaction, queue: str, step: int = 1_000) -> int:
     """Remove tasks of `queue` that wait; gives how many, at most `step`. What runs goes on."""
     connection = transaction.connection
     rows = connection.all(
-        "SELECT id FROM tasks WHERE queue = ? AND due_ms IS NOT NULL LIMIT ?" + connection.skip_locked, queue, step
-    )
+        "SELECT id FROM tasks WHERE queue = ? AND due_ms IS NOT NULL ORDER BY worker_type, due_ms LIMIT ?"
+        + connection.skip_locked,
+        queue, step,
+    )  # fmt: skip
     _remove(transaction, queue, [row[0] for row in rows])
     return len(rows)
 

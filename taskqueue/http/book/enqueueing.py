@@ -127,7 +127,10 @@ def _known(connection: Connection, wanted: Wanted, task_id: str, now_ms: int) ->
         first = _claim_name(connection, "dedup", spec.queue, spec.dedup_key, task_id, now_ms, until_ms, window_ms)
         refused = Receipt(Taken.DUPLICATE, first) if first else None
         if refused is not None and spec.name is not None:
-            connection.run("DELETE FROM names WHERE kind = 'name' AND task_id = ?", task_id)
+            connection.run(
+                "DELETE FROM names WHERE kind = 'name' AND queue = ? AND name = ? AND task_id = ?",
+                spec.queue, spec.name, task_id,
+            )  # fmt: skip
     if refused is not None and key is not None:
         if refused.taken is Taken.NAME_TAKEN:  # nothing was done: the key is free again
             connection.run("DELETE FROM idempotency WHERE scope = ? AND key = ?", key.scope, key.key)

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskqueue.http.book.bookkeeper import Transaction
+from taskqueue.http.book.connection import Connection
 from taskqueue.http.book.rows import COLUMNS, task_of
+from taskqueue.http.ids import first_id
 from taskqueue.http.states import WAITING, TaskState
 from taskqueue.http.task import Task
 
-_PAGE = 2_000
+_PAGE = 1_000
 """Rows that one statement of a search looks at."""
+_BEHIND = "g"
+"""Sorts behind every digit of an id, whatever the collation of the database."""
 _SEARCH_S = 1.0
 
 
@@ -68,49 +72,76 @@ def search(transaction: Transaction, query: Query) -> Page:
     tasks: list[Task] = []
     after = query.after
     while True:
-        sql, values = _statement(query, transaction.now_ms, after)
-        rows = transaction.connection.all(f"{sql} ORDER BY id DESC LIMIT ?", *values, _PAGE)
-        for row in rows:
-            after = row[0]
+        first = _page_from(transaction.connection, query, after)
+        if first is None:
+            return Page(tasks, None)
+        sql, values = _statement(query, transaction.now_ms, first, after)
+        for row in transaction.connection.all(f"{sql} ORDER BY id DESC", *values):
             task = task_of(row, transaction.now_ms)
             if _fits(query, task):
                 tasks.append(task)
                 if len(tasks) == query.limit:
-                    return Page(tasks, after)
-        if len(rows) < _PAGE:
-            return Page(tasks, None)
+                    return Page(tasks, task.id)
+        after = first
         if time.monotonic() > until:
             return Page(tasks, after)
 
 
-def _statement(query: Query, now_ms: int, after: str | None) -> tuple[str, list[Any]]:
-    """What the database itself can choose by, and the values."""
+def _page_from(connection: Connection, query: Query, after: str | None) -> str | None:
+    """The least id of the next page of rows to look at: those that an index finds, newest first. None: no row is left.
+
+    So each statement looks at few rows, also where none of them is what the query describes.
+    """
+    conditions, values = _indexed(query)
+    if after is not None:
+        conditions.append("id < ?")
+        values.append(after)
+    row = connection.one(
+        f"SELECT min(id) FROM (SELECT id FROM tasks WHERE {' AND '.join(conditions) or '1 = 1'} "
+        "ORDER BY id DESC LIMIT ?) page",
+        *values, _PAGE,
+    )  # fmt: skip
+    return None if row is None else row[0]
+
+
+def _indexed(query: Query) -> tuple[list[str], list[Any]]:
+    """The conditions that an index serves, in the order of ids, and their values."""
     conditions: list[str] = []
     values: list[Any] = []
+    for condition, *more in (
+        ("queue = ?", query.queue),
+        ("name IS NOT NULL AND name = ?", query.name),
+        ("id >= ?", query.id_prefix),
+        ("id < ?", None if query.id_prefix is None else query.id_prefix + _BEHIND),
+        ("id >= ?", None if query.since_ms is None else first_id(query.since_ms)),
+        ("id < ?", None if query.until_ms is None else first_id(query.until_ms)),
+    ):
+        if more[0] is not None:
+            conditions.append(condition)
+            values.extend(more)
+    if query.states == (TaskState.DEAD,):
+        conditions.append("state = 'dead'")
+    elif query.states == (TaskState.RUNNING,):
+        conditions.append("watch_ms IS NOT NULL")
+    return conditions, values
 
-    def add(condition: str, *more: Any) -> None:
-        conditions.append(condition)
-        values.extend(more)
 
-    if query.queue is not None:
-        add("queue = ?", query.queue)
+def _statement(query: Query, now_ms: int, first: str, after: str | None) -> tuple[str, list[Any]]:
+    """What the database itself can choose by among the rows from `first` to `after`, and the values."""
+    conditions, values = _indexed(query)
+    conditions.append("id >= ?")
+    values.append(first)
+    if after is not None:
+        conditions.append("id < ?")
+        values.append(after)
     if query.states:
-        add(f"({' OR '.join(_STATES[state][0] for state in query.states)})")
+        conditions.append(f"({' OR '.join(_STATES[state][0] for state in query.states)})")
         for state in query.states:
             values.extend([now_ms] * _STATES[state][1])
-    if query.name is not None:
-        add("name = ?", query.name)
     if query.status is not None:
-        add("status = ?", query.status)
-    if query.id_prefix is not None:
-        add("id >= ? AND id < ?", query.id_prefix, query.id_prefix + "\x7f")
-    if query.since_ms is not None:
-        add("created_ms >= ?", query.since_ms)
-    if query.until_ms is not None:
-        add("created_ms < ?", query.until_ms)
-    if after is not None:
-        add("id < ?", after)
-    return f"SELECT {COLUMNS} FROM tasks WHERE {' AND '.join(conditions) or '1 = 1'}", values
+        conditions.append("status = ?")
+        values.append(query.status)
+    return f"SELECT {COLUMNS} FROM tasks WHERE {' AND '.join(conditions)}", values
 
 
 _STATES: dict[TaskState, tuple[str, int]] = {

@@ -32,7 +32,7 @@ def prune(transaction: Transaction, keeping: Keeping) -> int:
         now_ms - keeping.finished_ms, _STEP,
     )  # fmt: skip
     dead = connection.all(
-        "SELECT id FROM tasks WHERE state = 'dead' AND ended_ms < ? LIMIT ?" + connection.skip_locked,
+        "SELECT id FROM tasks WHERE state = 'dead' AND ended_ms < ? ORDER BY ended_ms LIMIT ?" + connection.skip_locked,
         now_ms - keeping.dead_ms, _STEP,
     )  # fmt: skip
     connection.many("DELETE FROM tasks WHERE id = ?", [*old, *dead])
@@ -42,9 +42,18 @@ def prune(transaction: Transaction, keeping: Keeping) -> int:
         now_ms - keeping.body_ms, _STEP,
     )  # fmt: skip
     connection.many("UPDATE tasks SET body = NULL WHERE id = ?", bodies)
-    gone = connection.run("DELETE FROM idempotency WHERE until_ms < ?", now_ms)
-    gone += connection.run("DELETE FROM names WHERE until_ms IS NOT NULL AND until_ms < ?", now_ms)
-    return len(old) + len(dead) + len(bodies) + gone
+    keys = connection.all(
+        "SELECT scope, key FROM idempotency WHERE until_ms < ? ORDER BY until_ms LIMIT ?", now_ms, _STEP
+    )
+    connection.many("DELETE FROM idempotency WHERE scope = ? AND key = ? AND until_ms < ?",
+                    [(*key, now_ms) for key in keys])  # fmt: skip
+    names = connection.all(
+        "SELECT kind, queue, name FROM names WHERE until_ms IS NOT NULL AND until_ms < ? ORDER BY until_ms LIMIT ?",
+        now_ms, _STEP,
+    )  # fmt: skip
+    connection.many("DELETE FROM names WHERE kind = ? AND queue = ? AND name = ? AND until_ms < ?",
+                    [(*name, now_ms) for name in names])  # fmt: skip
+    return len(old) + len(dead) + len(bodies) + len(keys) + len(names)
 
 
 def prune_surplus(transaction: Transaction, limit: int = ROWS_LIMIT) -> int:

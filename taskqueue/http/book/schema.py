@@ -28,10 +28,15 @@ CREATE TABLE tasks (
     attempts INTEGER NOT NULL, responses INTEGER NOT NULL, crashes INTEGER NOT NULL, cancel_requested INTEGER NOT NULL,
     reason TEXT, status INTEGER, spec TEXT NOT NULL, history TEXT, result TEXT, body BYTEA);
 CREATE INDEX tasks_due ON tasks (queue, worker_type, due_ms) WHERE due_ms IS NOT NULL;
-CREATE INDEX tasks_running ON tasks (queue, worker_type, watch_ms) WHERE watch_ms IS NOT NULL;
+CREATE INDEX tasks_running ON tasks (watch_ms, queue, worker_type) WHERE watch_ms IS NOT NULL;
+CREATE INDEX tasks_claimed ON tasks (front) WHERE front IS NOT NULL;
 CREATE INDEX tasks_of_queue ON tasks (queue, id);
-CREATE INDEX tasks_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL;
+CREATE INDEX tasks_ended ON tasks (ended_ms) WHERE ended_ms IS NOT NULL AND state <> 'dead';
+CREATE INDEX tasks_with_body ON tasks (ended_ms) WHERE ended_ms IS NOT NULL AND body IS NOT NULL AND state <> 'dead';
 CREATE INDEX tasks_dead ON tasks (id) WHERE state = 'dead';
+CREATE INDEX tasks_dead_of_queue ON tasks (queue, id) WHERE state = 'dead';
+CREATE INDEX tasks_dead_since ON tasks (ended_ms) WHERE state = 'dead';
+CREATE INDEX tasks_named ON tasks (name, id) WHERE name IS NOT NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_ms) WHERE expires_ms IS NOT NULL AND due_ms IS NOT NULL;
 CREATE TABLE names (
     kind TEXT NOT NULL, queue TEXT NOT NULL, name TEXT NOT NULL, task_id TEXT NOT NULL, until_ms BIGINT,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.ending import CRASHES_LIMIT, end_rows
+from taskqueue.http.ids import first_id
 from taskqueue.http.states import TaskState
 
 DEAD_MS = 5_000
@@ -51,7 +52,7 @@ def beat(transaction: Transaction, front: Beat) -> list[tuple[str, str]]:
     )  # fmt: skip
     alive_since_ms = now_ms + 1 if front.only_front else now_ms - DEAD_MS
     claims = connection.all(
-        "SELECT id, queue, worker_type FROM tasks WHERE watch_ms IS NOT NULL AND front IS NOT NULL AND front <> ? "
+        "SELECT id, queue, worker_type FROM tasks WHERE front IS NOT NULL AND front <> ? AND watch_ms IS NOT NULL "
         "AND front NOT IN (SELECT id FROM fronts WHERE beat_ms >= ?) LIMIT ?" + connection.skip_locked,
         front.front, alive_since_ms, _STEP,
     )  # fmt: skip
@@ -72,7 +73,7 @@ def look(transaction: Transaction) -> list[tuple[str, str]]:
     connection, now_ms = transaction.connection, transaction.now_ms
     rows = connection.all(
         "SELECT id, queue, worker_type, begun, crashes, attempts, cancel_requested, name FROM tasks "
-        "WHERE watch_ms <= ? LIMIT ?" + connection.skip_locked,
+        "WHERE watch_ms <= ? ORDER BY watch_ms LIMIT ?" + connection.skip_locked,
         now_ms, _STEP,
     )  # fmt: skip
     again = [row for row in rows if not row[6] and row[4] + row[3] < CRASHES_LIMIT]
@@ -92,7 +93,8 @@ def look(transaction: Transaction) -> list[tuple[str, str]]:
 
 
 def expire(transaction: Transaction, max_age_ms: int) -> int:
-    """End what waits beyond its `expires`, or longer than `max_task_age`; gives how many, at most a step."""
+    """End what waits beyond its `expires`, or `max_task_age` longer than it was first due; gives how many, at most
+    a step."""
     connection, now_ms = transaction.connection, transaction.now_ms
     late = connection.all(
         "SELECT id FROM tasks WHERE expires_ms <= ? AND expires_ms IS NOT NULL AND due_ms IS NOT NULL LIMIT ?"
@@ -101,9 +103,9 @@ def expire(transaction: Transaction, max_age_ms: int) -> int:
     )  # fmt: skip
     end_rows(connection, now_ms, TaskState.EXPIRED, "expired", [row[0] for row in late])
     old = connection.all(
-        "SELECT id FROM tasks WHERE due_ms IS NOT NULL AND due_ms < ? AND created_ms < ? LIMIT ?"
+        "SELECT id FROM tasks WHERE id < ? AND due_ms IS NOT NULL AND scheduled_ms < ? ORDER BY id LIMIT ?"
         + connection.skip_locked,
-        now_ms - max_age_ms, now_ms - max_age_ms, _STEP,
+        first_id(now_ms - max_age_ms), now_ms - max_age_ms, _STEP,
     )  # fmt: skip
     end_rows(connection, now_ms, TaskState.EXPIRED, "max-task-age", [row[0] for row in old])
     return len(late) + len(old)
