@@ -6,18 +6,24 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
-from taskqueue.cli.daemon_options import FAILURE, OK, Command, run
+from taskqueue.cli.daemon_options import FAILURE, OK, Command, complain, run
+from taskqueue.config.http_settings import HttpSettings
 from taskqueue.config.load import Settings
-from taskqueue.errors import BookMismatch, BookUnavailable, DaemonError
+from taskqueue.errors import BookMismatch, BookUnavailable, Collision, CommitInDoubt, DaemonError
 from taskqueue.foundation.loop import settle_in
 from taskqueue.host import daemon, kernel, service_manager
 from taskqueue.host.reload import reread
-from taskqueue.host.spawn import identity
+from taskqueue.host.siblings import Siblings
+from taskqueue.host.spawn import Identity, identity
 from taskqueue.host.title import set_title
 
 NAME = "taskqueue-http"
@@ -41,19 +47,49 @@ def _serve(command: Command) -> int:
     from taskqueue.http.listening import close_sockets, open_sockets
 
     settings = command.settings
+    who = identity(None)
+    _make_directory(settings.http.book, who)
     sockets = open_sockets(settings.http.listen)
     try:
-        with daemon.daemonized(command.options, settings.logging, become=identity(None), keep=sockets):
+        with daemon.daemonized(command.options, settings.logging, become=who, keep=sockets):
             kernel.hide_memory()  # it holds the passwords of broker and book
             kernel.raise_descriptor_limit()  # one for each client
             set_title("http")
-            asyncio.run(_life(command, sockets))
+            count = settings.http.processes or len(os.sched_getaffinity(0))
+            if count == 1:
+                asyncio.run(_life(command, sockets))
+                return OK
+            siblings = Siblings(count, partial(_sibling, command, sockets), settings.workerpool.stop_timeout_s)
+            return siblings.run()
     finally:
         close_sockets(sockets, settings.http.listen)
+
+
+def _make_directory(book: str, who: Identity) -> None:
+    """Where root starts it from a checkout, with the book in its default place: make the directory, for `who`."""
+    directory = Path(book.removeprefix("sqlite:")).parent
+    if os.geteuid() == 0 and book == HttpSettings().book and not directory.exists():
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o750)
+            os.chown(directory, who.uid, who.gid)
+
+
+def _sibling(command: Command, sockets: list[socket.socket], number: int, beat: Callable[[], None]) -> int:
+    """One of several front processes."""
+    set_title(f"http {number}")
+    try:
+        asyncio.run(_life(command, sockets, beat))
+    except DaemonError as error:
+        if command.options.foreground:
+            complain(NAME, str(error))
+        else:
+            log.critical("%s", error)
+        return FAILURE
     return OK
 
 
-async def _life(command: Command, sockets: list) -> None:  # type: ignore[type-arg]
+async def _life(command: Command, sockets: list[socket.socket], beat: Callable[[], None] = lambda: None) -> None:
+    """A front from its start to its end. `beat()` is called when it serves, and whenever it makes progress."""
     from taskqueue.http.front import Front
     from taskqueue.http.listening import names_of
 
@@ -63,10 +99,17 @@ async def _life(command: Command, sockets: list) -> None:  # type: ignore[type-a
     now = asyncio.Event()
     front = Front(settings.http, settings.amqp, sockets)
     watchdog = service_manager.Watchdog()
+
+    def turned() -> None:
+        watchdog.feed()
+        beat()
+
     try:
-        await front.start(on_beat=watchdog.feed)
-    except (BookUnavailable, BookMismatch) as error:
+        await front.start(on_turn=turned)
+    except (BookUnavailable, CommitInDoubt, Collision) as error:
         raise DaemonError(f"{error}{_hint(settings)}") from None
+    except BookMismatch as error:
+        raise DaemonError(str(error)) from None
 
     def stop() -> None:
         (now if stopping.is_set() else stopping).set()
@@ -89,6 +132,7 @@ async def _life(command: Command, sockets: list) -> None:  # type: ignore[type-a
     loop.add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
     service_manager.notify("READY=1")
+    beat()
     log.info("front started: listen=%s book=%s", ",".join(names_of(sockets)), front.book.shown)
     settle_in()
     while not stopping.is_set():

@@ -78,6 +78,8 @@ class ApiServer:
         self._stopping = True
         for listener in self._listeners:
             listener.close()
+        for connection in self._server.connections:
+            connection.close()  # the idle ones at once: else they are waited for
         await self._server.shutdown(patience_s)
 
     def _protocol(self) -> Any:

@@ -25,7 +25,6 @@ from taskqueue.http.api_server import ApiServer
 from taskqueue.http.book.book import Book, open_book
 from taskqueue.http.book.events import Settled
 from taskqueue.http.book.queue_rows import config_hash
-from taskqueue.http.book.tokens import Token
 from taskqueue.http.book.watching import Beat
 from taskqueue.http.delivery.broker import Broker
 from taskqueue.http.delivery.handing_out import HandingOut
@@ -58,8 +57,9 @@ class Front:
         self.broker: Broker
         self.server: ApiServer
 
-    async def start(self, on_beat: Callable[[], None] = lambda: None) -> None:
-        """Serve from here on. Raises `BookUnavailable` and `BookMismatch` where the book cannot be opened."""
+    async def start(self, on_turn: Callable[[], None] = lambda: None) -> None:
+        """Serve from here on; `on_turn` is called each second. Raises `BookUnavailable` (also
+        its kin `CommitInDoubt` and `Collision`) and `BookMismatch` where the book cannot be opened."""
         settings = self.settings
         self.book = book = await open_book(settings, self._queues.settings)
         self._access = Access(settings, await book.tokens())
@@ -83,8 +83,7 @@ class Front:
             config_hash(settings.queues),
             book.one_front,
         )
-        self._on_beat = on_beat
-        self._upkeep = Upkeep(book, self._queues, self._handing_out, beat, self._beaten)
+        self._upkeep = Upkeep(book, self._queues, self._handing_out, beat, self._access.take, on_turn)
         await self._upkeep.once()
         desk = Desk(book, self.broker, self._queues, self._handing_out, self._waiters, settings)
         self.server = ApiServer(desk, self._access, settings)
@@ -118,6 +117,7 @@ class Front:
     async def stop(self, patience_s: float) -> None:
         """End in good order, within about `patience_s` seconds."""
         self._handing_out.stop()
+        self._waiters.stop()
         await self.server.stop(patience_s)
         upkeep = self._tasks[1]
         upkeep.cancel()
@@ -127,10 +127,6 @@ class Front:
             await asyncio.sleep(0.02)
         await self.broker.close()
         await self.book.close()
-
-    def _beaten(self, tokens: dict[str, Token]) -> None:
-        self._access.take(tokens)
-        self._on_beat()
 
     def _settled(self, settled: Settled) -> None:
         if settled.state in ENDED:

@@ -27,8 +27,8 @@ _PRUNE_STEPS = 20
 
 
 class Upkeep:
-    """`on_beat(tokens)` is called after each beat that the book took, with the tokens that it has: the watchdog is fed
-    by that."""
+    """`on_tokens(tokens)` gets the tokens that the book has, after each beat that it took. `on_turn()` is called each
+    second in which the book has answered, or is known to be away: the watchdog is fed by that."""
 
     def __init__(
         self,
@@ -36,11 +36,12 @@ class Upkeep:
         queues: QueueCache,
         handing_out: HandingOut,
         beat: Beat,
-        on_beat: Callable[[dict[str, Token]], None],
+        on_tokens: Callable[[dict[str, Token]], None],
+        on_turn: Callable[[], None],
     ) -> None:
         self._book, self._queues, self._handing_out = book, queues, handing_out
         self._beat = beat
-        self._on_beat = on_beat
+        self._on_tokens, self._on_turn = on_tokens, on_turn
         self._count = 0
 
     def config_changed(self, config_hash: str) -> None:
@@ -54,6 +55,7 @@ class Upkeep:
                 await self.once()
             except (BookUnavailable, CommitInDoubt, Collision) as error:
                 log.debug("upkeep: %s", error)
+            self._on_turn()
             await asyncio.sleep(_BEAT_S)
 
     async def once(self) -> None:
@@ -62,7 +64,7 @@ class Upkeep:
         for queue, worker_type in [*await self._book.beat(self._beat), *await self._book.look()]:
             self._handing_out.poke(queue, worker_type, self._book.now_ms())
         self._queues.take(await self._book.lanes())
-        self._on_beat(await self._book.tokens())
+        self._on_tokens(await self._book.tokens())
         self._handing_out.poke_all(await self._book.next_due())
         if self._count % _CLOCK_EVERY == 1:
             await self._book.measure_clock()

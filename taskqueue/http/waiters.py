@@ -21,11 +21,18 @@ class Waiters:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._events: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._stopped = False
 
     def ended(self, task_id: str) -> None:
         """A task has ended."""
         for event in self._events.pop(task_id, ()):
             event.set()
+
+    def stop(self) -> None:
+        """Let nobody wait any more: the front ends."""
+        self._stopped = True
+        for task_id in list(self._events):
+            self.ended(task_id)
 
     async def wait(self, task_id: str, wait_s: float) -> Task | None:
         """The task `task_id` once it has ended, or as it is after `wait_s` seconds; None where there is none."""
@@ -37,7 +44,7 @@ class Waiters:
             while True:
                 task = await self._book.get(task_id)
                 left_s = until - loop.time()
-                if task is None or task.state in ENDED or left_s <= 0:
+                if task is None or task.state in ENDED or left_s <= 0 or self._stopped:
                     return task
                 try:
                     async with asyncio.timeout(left_s if self._book.one_front else min(left_s, _ASK_S)):

@@ -197,7 +197,8 @@ class Bookkeeper:
             self._transact(connection, batch)
         except Exception as error:
             self._failed(batch, error)
-            if len(batch) == 1 or isinstance(error, BookUnavailable | CommitInDoubt | BookMismatch):
+            alone = len(batch) == 1 and not isinstance(error, Collision)
+            if alone or isinstance(error, BookUnavailable | CommitInDoubt | BookMismatch):
                 return
             for call in batch:
                 call.error = None

@@ -22,6 +22,11 @@ _KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count
 """A server that is gone without a word is noticed after some ten seconds."""
 
 
+_AWAY = (errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidCatalogName)
+"""What a database says that is not the book it was, or not yet; beside it, psycopg's `InternalError` has what a server
+says that became another's standby."""
+
+
 class PostgresqlConnection(Connection):
     """The database that the URL `book` names; the schema is the user's search path's first."""
 
@@ -99,7 +104,7 @@ class PostgresqlConnection(Connection):
             yield
         except (errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation) as error:
             raise Collision(f"book {self.shown}: {_reason(error)}") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError, errors.InsufficientPrivilege) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, *_AWAY) as error:
             raise BookUnavailable(f"book {self.shown}: {_reason(error)}") from error
 
 

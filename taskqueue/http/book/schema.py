@@ -75,7 +75,7 @@ def prepare(connection: Connection) -> str:
     connection.begin(alone=True)
     try:
         version, book = _state(connection)
-        if version == 0:
+        if version is None:
             book = new_identity()
             upgrade(connection, 0)
             connection.run("INSERT INTO meta (key, value) VALUES ('book', ?)", book)
@@ -94,9 +94,9 @@ def migrate(connection: Connection) -> tuple[int, int]:
     connection.begin(alone=True)
     try:
         version, _book = _state(connection)
-        if version > VERSION:
+        if version is not None and not 1 <= version <= VERSION:
             raise BookMismatch(_mismatch(connection.shown, version))
-        if version == 0:
+        if version is None:
             connection.rollback()
             prepare(connection)
             return 0, VERSION
@@ -110,7 +110,7 @@ def migrate(connection: Connection) -> tuple[int, int]:
 
 def version_of(connection: Connection) -> int:
     """The version of the book's tables; 0 where it has none."""
-    return _state(connection)[0]
+    return _state(connection)[0] or 0
 
 
 def upgrade(connection: Connection, version: int) -> None:
@@ -123,9 +123,10 @@ def upgrade(connection: Connection, version: int) -> None:
     connection.run("INSERT INTO meta (key, value) VALUES ('version', ?)", str(VERSION))
 
 
-def _state(connection: Connection) -> tuple[int, str]:
+def _state(connection: Connection) -> tuple[int | None, str]:
+    """(version, id) of the book; None where it has no tables."""
     if not connection.has_table("meta"):
-        return 0, ""
+        return None, ""
     values: dict[str, str] = dict(connection.all("SELECT key, value FROM meta"))
     return int(values["version"]), values["book"]
 
@@ -133,4 +134,6 @@ def _state(connection: Connection) -> tuple[int, str]:
 def _mismatch(book: str, version: int) -> str:
     if version > VERSION:
         return f"book {book} has version {version}, and this front knows up to {VERSION + 1}; install a newer taskqueue"
+    if version < 1:
+        return f"book {book} has version {version}, which never was; restore it from a backup"
     return f"book {book} has version {version}, and this front needs {VERSION}; run: taskqueue http migrate"
