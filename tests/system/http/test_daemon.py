@@ -8,13 +8,11 @@ import json
 import os
 import pwd
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -321,7 +321,7 @@ def test_an_unknown_key(section: str, line: str, near: str) -> None:
         ["listen", "book", "trusted_proxies", "base_path", "rate_limit", "target", "headers", "cron", "timezone", "url",
          "json", "permanent_statuses", "targets", "targets_allow", "targets_deny", "secrets", "queue", "queues"]
     ),
-    value=st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), max_size=30)
+    value=st.text(st.characters(blacklist_characters="\n", blacklist_categories=("Cs",)), max_size=30)
     | st.lists(st.sampled_from(["http://", "postgresql://", "sqlite:/", *"[]:@/*%é9", "0x"])).map("".join),
 )  # fmt: skip
 def test_any_value_is_taken_or_a_fault_in_one_line(kind: str, key: str, value: str) -> None:
