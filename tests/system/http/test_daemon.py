@@ -300,7 +300,7 @@ def test_the_end_answers_what_it_has(front: FrontDaemon, number: int) -> None:
 
 def connections(pid: int) -> int:
     """Sockets that a process has open."""
-    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
     return sum(link.startswith("socket:") for link in links) - 3
 
 
