@@ -152,6 +152,7 @@ async def _life(command: Command, sockets: list[socket.socket], beat: Callable[[
     if end.done():
         end.result()
     else:  # what is cut off now may complain
+        logging.getLogger("aiohttp.server").disabled = True
         loop.set_exception_handler(lambda _loop, context: log.debug("cut off: %s", context["message"]))
     at_once.cancel()
     log.info("front stopped")

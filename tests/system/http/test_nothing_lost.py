@@ -213,7 +213,7 @@ def test_one_key_through_two_fronts_at_the_same_instant(front: FrontDaemon, data
     for number in range(200):
         assert len({answers[number, to][1]["id"] for to in (front.port, port) if answers[number, to][0] != 409}) == 1
     status, document = ask(port, "GET", "/v1/queues/default")
-    assert status == 200 and document["counts"]["scheduled"] == 200, document
+    assert status == 200 and document["tasks"]["scheduled"] == 200, document
     assert second.stop() == front.daemon.stop() == 0
 
 
