@@ -13,7 +13,7 @@ SHELL_SCRIPTS = .ci/run debian/package debian/tests/service debian/tests/unit de
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: ## the whole of taskqueue at work in a minute, from nothing: broker, daemons, plugins, results
+demo: ## the whole of taskqueue at work in a minute, from nothing: broker, daemons, workitems, tasks over HTTP
 	@tests/support/prepare demo
 	@.venv/bin/python examples/demo.py $(ARGS)
 

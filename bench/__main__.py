@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import processes
 from bench import machine, report
-from bench.figures import dispatch, end_to_end, growth, idle, latency, schedules, starting
+from bench.figures import dispatch, end_to_end, growth, idle, latency, schedules, starting, webhooks
 from bench.findings import Findings
 from bench.lab import Lab, say
 from bench.programs import Programs
@@ -47,6 +47,7 @@ FIGURES = {
     "end-to-end": Figure(end_to_end.measure, "no-op workitems to confirmed results, against all peers; and cost"),
     "cost": Figure(end_to_end.measure_cost, "CPU per workitem alone", usual=False),
     "latency": Figure(latency.measure, "one at a time, submit to result"),
+    "http": Figure(webhooks.measure, "tasks in, webhooks out, against FastAPI with Celery and requests; and cost"),
     "fairness": Figure(schedules.measure_fairness, "a long task among short ones"),
     "long-tasks": Figure(schedules.measure_long_tasks, "tasks of a second, the second host comes later"),
     "memory": Figure(idle.measure_memory, "PSS with 20 and 100 idle workers"),
@@ -54,6 +55,7 @@ FIGURES = {
     "replacement": Figure(starting.measure_replacement, "SIGKILL of a worker to the next one's task"),
     "idle": Figure(idle.measure_idle, "CPU and wake-ups of 20 idle workers"),
     "growth": Figure(growth.measure_growth, "backlog to a million, bodies, types, workers; with plots", usual=False),
+    "http-growth": Figure(webhooks.measure_growth, "the same with a million scheduled tasks in the book", usual=False),
 }
 
 

@@ -10,8 +10,19 @@ from typing import Any
 
 from broker import PrivateBroker
 
-PEERS = ("celery", "kombu", "amqp", "dramatiq", "taskiq", "taskiq-aio-pika", "aio-pika")
-OURS = ("taskqueue", "pika")
+PEERS = (
+    "celery",
+    "kombu",
+    "amqp",
+    "dramatiq",
+    "taskiq",
+    "taskiq-aio-pika",
+    "aio-pika",
+    "fastapi",
+    "uvicorn",
+    "requests",
+)
+OURS = ("taskqueue", "pika", "aiohttp", "pycurl", "psycopg")
 QUIET = 0.2
 """Load by core, above which figures are doubtful."""
 

@@ -2,9 +2,10 @@
 """The whole of taskqueue at work in half a minute: what `make demo` runs.
 
 Starts a private RabbitMQ node, installs the two example plugins, starts dispatcher and workerpool, submits workitems
-in every format, kills a worker in the middle of 10,000 of them, and counts what came back. Then the second act: it
-starts a front, sends a thousand tasks over HTTP (see `demo_http`), and kills the front on the way. It stops everything.
-Its client is plain pika, to show that any AMQP client will do. The log files are left in .run/demo/.
+in every format, kills a worker in the middle of 10,000 of them, and counts what came back. Its client is plain pika, to
+show that any AMQP client will do. In the second act (demo_http.py) it starts a front, sends a thousand tasks over HTTP,
+kills the front in the middle, and counts what came to a web daemon. Then it stops everything. The log files are left in
+.run/demo/.
 
 Whatever happens, and whenever it is interrupted, no process, socket or temporary file is left: this process is the
 reaper of all its descendants, and ends what is still there at the end.
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import importlib.metadata
 import json
 import math
@@ -34,12 +36,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "examples")]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() all there is to end is this process
 
 import demo_http  # noqa: E402
 import pika  # noqa: E402
 import pika.exceptions  # noqa: E402
+from demo_screen import DemoError, Screen  # noqa: E402
 
 from broker import BrokerError, PrivateBroker, free_ports  # noqa: E402
 from taskqueue.host import kernel  # noqa: E402
@@ -61,32 +64,16 @@ workers: 2
 [probe]
 concurrency: 50
 
-[http]
-listen: 127.0.0.1:{http_port}
-book: sqlite:{book}/http.db
-
-[http_demo]
-max_backoff: 1s
-
-[http_steady]
-rate_limit: {rate}/s
-burst: {burst}
 """
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_S, RESULT_S, STOP_S = 30.0, 20.0, 15.0
 """How long to wait for the daemons, for a next result, and for the daemons' end."""
-TASKS = 1_000
-"""Tasks of the second act."""
 COMMIT_EVERY = 500
 CPUS = len(os.sched_getaffinity(0))
 SHOWN = 100
 """Characters of a result that are shown."""
 
 T = TypeVar("T")
-
-
-class DemoError(Exception):
-    """Something is not as it must be; the text is for a person."""
 
 
 class Interrupted(BaseException):
@@ -97,7 +84,7 @@ class Interrupted(BaseException):
 
 
 def main() -> int:
-    """The program; gives its exit status: 1 where a workitem was lost."""
+    """The program; gives its exit status: 1 where a workitem or a task was lost."""
     options = _options()
     for number in SIGNALS:
         signal.signal(number, _interrupt)
@@ -106,7 +93,7 @@ def main() -> int:
     status = 1
     try:
         try:
-            status = demo.play(options.workitems)
+            status = demo.play(options.workitems, options.tasks)
         finally:
             _no_more_signals()
     except Interrupted as interrupted:
@@ -127,10 +114,13 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-n", "--workitems", type=int, default=10_000, help="how many to submit (default: 10000)")
+    parser.add_argument("-t", "--tasks", type=int, default=1000, help="how many over HTTP (default: 1000)")
     parser.add_argument("--run-dir", type=Path, default=ROOT / ".run" / "demo", help="where logs and broker are")
     options = parser.parse_args()
     if not 100 <= options.workitems <= 1_000_000:
         parser.error("--workitems: expected 100 to 1000000")
+    if not 100 <= options.tasks <= 100_000:
+        parser.error("--tasks: expected 100 to 100000")
     return options
 
 
@@ -152,70 +142,6 @@ class Killed(NamedTuple):
     message_id: str
 
 
-class Tasks(NamedTuple):
-    """What became of the tasks of the second act."""
-
-    answered: int
-    plugin: int
-    """How many ran in a plugin, and not at the target."""
-    lost: int
-    twice: int
-    rate: float
-    """Requests a second, measured at the target."""
-    failed: list[str]
-    """Requests that were refused, or never answered."""
-
-
-class Screen:
-    """What a person sees: plain text, aligned; colours and a moving line only on a terminal."""
-
-    def __init__(self) -> None:
-        self.moving = sys.stdout.isatty()
-        self.colours = self.moving and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        self._open = False
-        self._drawn = 0.0
-        self._told = 0
-
-    def line(self, text: str = "") -> None:
-        """One line."""
-        self._clear()
-        print(text, flush=True)
-
-    def title(self, text: str) -> None:
-        """The head of a part."""
-        self.line()
-        self.line(self._paint("1", text))
-
-    def row(self, name: str, text: str, *, good: bool | None = None) -> None:
-        """A name, and what there is to say of it."""
-        code = {None: "36", True: "32", False: "31;1"}[good]
-        self.line(f"  {self._paint(code, f'{name:<14}')}{text}")
-
-    def progress(self, done: int, total: int, per_s: float) -> None:
-        """How far it is: a moving line on a terminal, else a line for each quarter."""
-        text = f"{done:>9,} of {total:,}  {per_s:>7,.0f}/s"
-        if self.moving:
-            if done < total and time.monotonic() - self._drawn < 0.1:
-                return
-            self._drawn = time.monotonic()
-            filled = 30 * done // total
-            bar = self._paint("32", "=" * filled) + "." * (30 - filled)
-            end = "\n" if done == total else ""
-            print(f"\r  {self._paint('36', 'progress      ')}[{bar}]{text}\x1b[K", end=end, flush=True)
-            self._open = done < total
-        elif done * 4 // total > self._told:
-            self._told = done * 4 // total
-            self.row("progress", text.strip())
-
-    def _clear(self) -> None:
-        if self._open:
-            print("\r\x1b[K", end="")
-            self._open = False
-
-    def _paint(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text
-
-
 class Demo:
     """Everything that is started, and its end."""
 
@@ -228,14 +154,14 @@ class Demo:
         self.user: Identity = identity(None)
         self.venv = Path(sys.prefix)
         self.plugins = run_dir / "plugins"
-        self.http_port = free_ports(1)[0]
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.front = FrontProcess(self)
         self._not_daemons: set[int] = set()
         self._locked = False
 
     # -- the play
 
-    def play(self, workitems: int) -> int:
+    def play(self, workitems: int, tasks: int) -> int:
         """All of it; gives the exit status."""
         kernel.adopt_orphans()
         began = time.monotonic()
@@ -258,19 +184,21 @@ class Demo:
             pids = " and ".join(str(worker["pid"]) for worker in _workers(group))
             self.screen.row("", f"group {group['name']}: user {self.user.name}, workers {pids}")
 
-        with Client(self.broker.port, self._check_daemons) as client:
+        with Client(self.broker.port, self.check_daemons) as client:
             self.screen.title("Every way to submit a workitem, and what comes back in `results`")
             self._show_formats(client)
             self.screen.title(f"{workitems:,} workitems in four formats; a worker is killed on the way")
             per_s, killed = self._show_crowd(client, workitems)
             dead = client.depth("taskqueue_dead")
-        self.screen.title(f"{TASKS:,} tasks over HTTP, in every shape; their front is killed on the way")
-        tasks = self._show_tasks()
+        over_http = demo_http.SecondAct(self.front, self.screen)
+        account = over_http.play(tasks)
         started = time.monotonic()
         left = self._stop_daemons()
-        self.screen.row("stopped", f"taskqueue-http, taskqueue-workerpool, taskqueue-dispatcher {_took(started)}")
+        self.screen.row("stopped", f"front, workerpool and dispatcher {_took(started)}")
         self.screen.title("Summary")
-        status = self._summary(client, per_s, killed, dead, left) or self._summary_of_tasks(tasks)
+        status = self._summary(client, per_s, killed, dead, left)
+        self.screen.title("Summary of the tasks over HTTP")
+        status = over_http.summary(account) or status
         self.screen.line(f"\n{time.monotonic() - began:.0f} s in all. The logs are in {self.run_dir}")
         return status
 
@@ -335,7 +263,7 @@ class Demo:
             pid = next(busy, None)
             return None if pid is None else (pid, {worker["pid"] for worker in workers})
 
-        pid, before = self._wait_for(runs_it, "a worker at work", poll_s=0)
+        pid, before = self.wait_for(runs_it, "a worker at work", poll_s=0)
         started = time.monotonic()
         os.kill(pid, signal.SIGKILL)
 
@@ -343,12 +271,12 @@ class Demo:
             ready = {each["pid"] for each in _workers(self._group("primes")) if each["state"] != "starting"}
             return next(iter(ready - before), None)
 
-        new_pid = self._wait_for(replaced, "a new worker in place of the killed one", poll_s=0.001)
+        new_pid = self.wait_for(replaced, "a new worker in place of the killed one", poll_s=0.001)
         killed = Killed((time.monotonic() - started) * 1000, slow)
         self.screen.row(
             "kill -9", f"worker {pid}, while it ran {slow[:8]}…: replaced by {new_pid} within {killed.took_ms:.0f} ms"
         )
-        self._wait_for(lambda: client.receive(0.01) if slow in client.waiting else True, "its workitem's result")
+        self.wait_for(lambda: client.receive(0.01) if slow in client.waiting else True, "its workitem's result")
         return killed
 
     def _summary(self, client: Client, per_s: float, killed: Killed, dead: int, left: list[str]) -> int:
@@ -366,70 +294,6 @@ class Demo:
         for each in left:
             row("", each)
         return 1 if lost or left or client.wrong else 0
-
-    # -- the second act
-
-    def _show_tasks(self) -> Tasks:
-        """Start a front, send tasks, kill it on the way; gives what became of them."""
-        front = demo_http.Front(self.http_port)
-        self._start_front()
-        self._wait_for(front.ready, "the front is ready")
-        self.screen.row("front", f"taskqueue-http on 127.0.0.1:{self.http_port}, its book in SQLite")
-        target = demo_http.Target()
-        enqueuer = demo_http.Enqueuer(self.http_port)
-        killed = False
-
-        def progress(done: int) -> None:
-            nonlocal killed
-            if not killed and done >= TASKS * 0.4:
-                killed = True
-                self._kill_front(done)
-
-        started = time.monotonic()
-        try:
-            enqueuer.send(demo_http.requests(TASKS, target.url), progress)
-            took_s = time.monotonic() - started
-            self.screen.row(
-                "answered", f"{len(enqueuer.ids):,} tasks in {took_s:.1f} s; {enqueuer.again} requests twice"
-            )
-            self._wait_for(lambda: None if front.unfinished() else True, "every task has ended", poll_s=0.1)
-            took_s = time.monotonic() - started
-            self.screen.row(
-                "delivered", f"all of them after {took_s:.1f} s; {target.refused} answers were 503, and retried"
-            )
-            missing = [task_id for task_id in enqueuer.ids if task_id not in target.answered]
-            lost = [task_id for task_id in missing if front.state(task_id) != "succeeded"]
-        finally:
-            target.close()
-        twice = sum(count - 1 for count in target.answered.values())
-        rate = demo_http.measured_rate(target.steady)
-        return Tasks(len(enqueuer.ids), len(missing) - len(lost), len(lost), twice, rate, enqueuer.failed)
-
-    def _start_front(self) -> None:
-        self.daemons["http"] = self._start(
-            "http", str(self.venv / "bin" / "python"), "-P", "-m", "taskqueue.cli.front", "--foreground",
-            "--config", str(self.work_dir / "config.ini"), "--pid-file", str(self.work_dir / "http.pid"),
-        )  # fmt: skip
-
-    def _kill_front(self, done: int) -> None:
-        process = self.daemons.pop("http")
-        process.kill()
-        process.wait()
-        started = time.monotonic()
-        self._start_front()
-        self._wait_for(demo_http.Front(self.http_port).ready, "the front is back")
-        took_ms = (time.monotonic() - started) * 1000
-        self.screen.row("kill -9", f"the front, after {done} tasks; another serves after {took_ms:.0f} ms")
-
-    def _summary_of_tasks(self, tasks: Tasks) -> int:
-        row = self.screen.row
-        row("tasks", f"{tasks.answered:>9,}   answered 2xx; {tasks.plugin:,} of them ran in the plugin primes")
-        row("tasks lost", f"{tasks.lost:>9,}", good=tasks.lost == 0)
-        row("run twice", f"{tasks.twice:>9,}   under way when the front was killed")
-        row("rate", f"{tasks.rate:>9,.0f}   a second at the target, of the queue that may have {demo_http.RATE}")
-        for each in tasks.failed[:3]:
-            row("", each, good=False)
-        return 1 if tasks.lost or tasks.failed or tasks.answered < TASKS else 0
 
     # -- before
 
@@ -492,7 +356,10 @@ class Demo:
         become: dict[str, Any] = {}
         if self.user.uid != os.geteuid():
             become = {"user": self.user.uid, "group": self.user.gid, "extra_groups": self.user.groups}
-        program = "import taskqueue.listener, taskqueue_primes.worker, taskqueue_probe.worker"
+        program = (
+            "import taskqueue.listener, taskqueue.http.front, taskqueue.webhook.plugin, "
+            "taskqueue_primes.worker, taskqueue_probe.worker"
+        )
         try:
             ran = subprocess.run(
                 [self.venv / "bin" / "python", "-P", "-c", program],
@@ -508,9 +375,9 @@ class Demo:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TASKQUEUE_"))}
         return {**kept, "PYTHONPATH": str(self.plugins)}
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *command: str, again: bool = False) -> subprocess.Popen[bytes]:
         """Start `command`, its output in a log file; in a session of its own, so that Ctrl-C is for us alone."""
-        with (self.run_dir / f"{name}.log").open("wb") as log:
+        with (self.run_dir / f"{name}.log").open("ab" if again else "wb") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=self._environment(),
                 start_new_session=True,
@@ -518,29 +385,27 @@ class Demo:
 
     def _start_daemons(self) -> None:
         config = self.work_dir / "config.ini"
-        book = self.work_dir / "book"
-        book.mkdir()
-        os.chown(book, self.user.uid, self.user.gid)
-        config.write_text(
-            CONFIG.format(
-                port=self.broker.port, http_port=self.http_port, book=book, rate=demo_http.RATE, burst=demo_http.BURST
-            )
-        )
+        config.write_text(CONFIG.format(port=self.broker.port) + self.front.config())
         config.chmod(0o644)  # the dispatcher reads it as its own user
         shutil.copy(config, self.run_dir)  # to be looked at afterwards
         self._not_daemons = kernel.children(os.getpid())
         for role in ("dispatcher", "workerpool"):
-            self.daemons[role] = self._start(
-                role, str(self.venv / "bin" / "python"), "-P", "-m", f"taskqueue.cli.{role}", "--foreground",
-                "--config", str(config), "--pid-file", str(self.work_dir / f"{role}.pid"),
-            )  # fmt: skip
+            self.start_daemon(role, role)
+
+    def start_daemon(self, role: str, module: str, *, again: bool = False) -> None:
+        """Start `taskqueue-ROLE`, the program of taskqueue.cli.MODULE; `again` goes on with its log."""
+        self.daemons[role] = self._start(
+            role, str(self.venv / "bin" / "python"), "-P", "-m", f"taskqueue.cli.{module}", "--foreground",
+            "--config", str(self.work_dir / "config.ini"), "--pid-file", str(self.work_dir / f"{role}.pid"),
+            again=again,
+        )  # fmt: skip
 
     def _wait_running(self) -> list[dict[str, Any]]:
         def running() -> list[dict[str, Any]] | None:
             groups: list[dict[str, Any]] = self._status().get("groups", [])
             return groups if groups and all(group["state"] == "running" for group in groups) else None
 
-        return self._wait_for(running, "every group running")
+        return self.wait_for(running, "every group running")
 
     def _status(self) -> dict[str, Any]:
         """The document of the pool's status socket; empty where it does not answer yet."""
@@ -555,17 +420,18 @@ class Demo:
     def _group(self, name: str) -> dict[str, Any]:
         return next((group for group in self._status().get("groups", []) if group["name"] == name), {})
 
-    def _wait_for(self, fact: Callable[[], T | None], what: str, *, poll_s: float = 0.02) -> T:
+    def wait_for(self, fact: Callable[[], T | None], what: str, *, poll_s: float = 0.02, role: str = "workerpool") -> T:
         """The first value of `fact()` that is not None; `DemoError` where a daemon ends, or nothing comes of it."""
         deadline = time.monotonic() + START_S
         while (value := fact()) is None:
-            self._check_daemons()
+            self.check_daemons()
             if time.monotonic() > deadline:
-                raise DemoError(f"not within {START_S:.0f} s: {what}\n{self._last_words('workerpool')}")
+                raise DemoError(f"not within {START_S:.0f} s: {what}\n{self._last_words(role)}")
             time.sleep(poll_s)
         return value
 
-    def _check_daemons(self) -> None:
+    def check_daemons(self) -> None:
+        """Raise `DemoError` where one has ended."""
         for role, process in self.daemons.items():
             if process.poll() is not None:
                 raise DemoError(f"taskqueue-{role} ended, status {process.returncode}:\n{self._last_words(role)}")
@@ -610,6 +476,56 @@ class Demo:
         for path in (self.work_dir, self.run_dir / f"{self.plugins.name}.part", self.broker.directory / "data"):
             shutil.rmtree(path, ignore_errors=True)
         return left + [f"process {pid}" for pid in kernel.children(os.getpid())]
+
+
+class FrontProcess:
+    """The program `taskqueue-http`, to be killed and started again; the demo ends it like every daemon."""
+
+    _ROLE = "http"
+
+    def __init__(self, demo: Demo) -> None:
+        self._demo = demo
+        [self.port] = free_ports(1)
+        self._starts = 0
+
+    def config(self) -> str:
+        """Its part of config.ini, for which it gets a directory that its user may write to."""
+        directory = self._demo.work_dir / "book"
+        directory.mkdir(mode=0o700)
+        os.chown(directory, self._demo.user.uid, self._demo.user.gid)
+        return demo_http.CONFIG.format(
+            port=self.port, book=directory / "http.db", rate=demo_http.RATE, burst=demo_http.BURST
+        )
+
+    def start(self) -> float:
+        """Start it; returns once it serves. Gives the seconds that it took."""
+        started = time.monotonic()
+        self._demo.start_daemon(self._ROLE, "front", again=self._starts > 0)
+        self._starts += 1
+        self._demo.wait_for(self._serves, "the front serving", role=self._ROLE)
+        return time.monotonic() - started
+
+    def kill(self) -> int:
+        """Kill it with -9; gives its pid."""
+        process = self._demo.daemons.pop(self._ROLE)
+        process.kill()
+        process.wait()
+        return process.pid
+
+    def check(self) -> None:
+        """Raise `DemoError` where a daemon has ended by itself."""
+        self._demo.check_daemons()
+
+    def _serves(self) -> bool | None:
+        """True once the front answers 200, None before."""
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5.0)
+        try:
+            link.request("GET", "/health/ready")
+            return True if link.getresponse().status == 200 else None
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            link.close()
 
 
 # -- the client: plain pika

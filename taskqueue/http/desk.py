@@ -88,8 +88,12 @@ class Desk:
             self._queues.add_lane(spec.queue, worker_type)
         settings = self._settings
         kept = None if key is None else Key(*key, ttl_ms=int(settings.idempotency_ttl_s * 1000))
-        receipt = await self._book.enqueue(Wanted(spec, int(settings.name_ttl_s * 1000), kept))
-        if receipt.taken is Taken.NEW:
+        enqueued = self._book.enqueue(Wanted(spec, int(settings.name_ttl_s * 1000), kept))
+        at_once = spec.at_ms is None and not spec.delay_ms
+        if at_once:  # the claim is written behind the task, most often in the same transaction
+            self._handing_out.poke(spec.queue, worker_type, self.now_ms())
+        receipt = await enqueued
+        if receipt.taken is Taken.NEW and not at_once:
             self._handing_out.poke(spec.queue, worker_type, receipt.due_ms)
         return receipt
 

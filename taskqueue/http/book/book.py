@@ -10,7 +10,7 @@ Two bookkeepers: one writes, one only reads, so that a list never waits for a co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
@@ -77,9 +77,9 @@ class Book:
 
     # -- tasks
 
-    async def enqueue(self, wanted: Wanted) -> Receipt:
-        """Take a task; see `enqueueing`."""
-        return await self._writer.call(enqueueing.enqueue, wanted)
+    def enqueue(self, wanted: Wanted) -> Awaitable[Receipt]:
+        """Take a task; see `enqueueing`. What is called from here on is written behind it, and finds it."""
+        return self._writer.called(enqueueing.enqueue, wanted)
 
     async def get(self, task_id: str) -> Task | None:
         """One task, with its body."""

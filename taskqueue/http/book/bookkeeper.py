@@ -1,6 +1,6 @@
 """The thread that has a connection to the book. What concurrent callers want written is committed together.
 
-1. Forty requests call `write("enqueue", enqueue, task)` within a millisecond: forty futures, one list.
+1. Forty requests call `call(enqueue, task)` within an iteration of asyncio or two: forty futures, one list.
 2. The thread takes the whole list, begins, calls `enqueue(transaction, [task, …])` once with all forty, commits.
 3. The forty futures get their results in one turn of asyncio. Each 2xx was on the disk before it was answered.
 4. The connection is lost: what was not committed gets `BookUnavailable`, a commit without an answer `CommitInDoubt`.
@@ -17,9 +17,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from taskqueue.errors import BookMismatch, BookUnavailable, Collision, CommitInDoubt
 from taskqueue.http.book.connection import Connection
@@ -108,11 +108,17 @@ class Bookkeeper:
 
     async def call(self, bulk: Bulk[T, R], argument: T) -> R:
         """As `submit`, for a person who waits: within a second, the book has begun with it or is said to be away."""
-        call = self._put(bulk, argument)
+        return await self.called(bulk, argument)
+
+    def called(self, bulk: Bulk[T, R], argument: T) -> Awaitable[R]:
+        """As `call`, and it has its place among the calls when this returns."""
+        return self._in_time(self._put(bulk, argument))
+
+    async def _in_time(self, call: _Call) -> Any:
         assert self._loop is not None
         timer = self._loop.call_later(_UNBEGUN_S, self._late, call)
         try:
-            return cast(R, await call.future)
+            return await call.future
         finally:
             timer.cancel()
 
@@ -123,9 +129,14 @@ class Bookkeeper:
             if self._ending:
                 raise BookUnavailable("the front is stopping")
             self._calls.append(call)
-            if len(self._calls) == 1:
-                self._work.notify()
+            first = len(self._calls) == 1
+        if first:  # in the iteration after the next: who is woken by this one may want something written with it
+            self._loop.call_soon(self._loop.call_soon, self._wake)
         return call
+
+    def _wake(self) -> None:
+        with self._work:
+            self._work.notify()
 
     async def single(self, work: Callable[[Transaction], R]) -> R:
         """`work(transaction)`, by itself."""

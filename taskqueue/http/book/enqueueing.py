@@ -19,7 +19,7 @@ from enum import Enum
 from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.connection import Connection, Row
 from taskqueue.http.book.rows import WEBHOOK, origin_of, spec_json
-from taskqueue.http.ids import new_task_id
+from taskqueue.http.ids import new_task_ids
 from taskqueue.http.states import TaskState
 from taskqueue.http.task_spec import TaskSpec
 
@@ -83,9 +83,8 @@ def enqueue(transaction: Transaction, wanted: Sequence[Wanted]) -> list[Receipt]
     connection, now_ms = transaction.connection, transaction.now_ms
     rows: list[Row] = []
     receipts: list[Receipt] = []
-    for each in wanted:
+    for each, task_id in zip(wanted, new_task_ids(now_ms, len(wanted)), strict=True):
         spec = each.spec
-        task_id = new_task_id(now_ms)
         if each.key is not None or spec.name is not None or spec.dedup_key is not None:
             known = _known(connection, each, task_id, now_ms)
             if known is not None:

@@ -1,6 +1,6 @@
 """Hands out what is due: claims in the book, publishes to the broker, watches over both. One task of asyncio.
 
-1. A request has enqueued a task that is due at once: `poke("emails", "webhook", due)`.
+1. A request enqueues a task that is due at once, and before that is committed: `poke("emails", "webhook", due)`.
 2. `_round`: lanes with something due, whose worker type is served, are claimed together, in one transaction.
 3. Each claim is published at once. The broker confirms: in flight. It does not: the claim goes back to the book.
 4. A claim that was held up (this process was stopped, the book was slow) is given back, not published: it may be too
@@ -137,7 +137,12 @@ class HandingOut:
             assert settings is not None
             wishes.append(Wish(settings, worker_type, self.window(worker_type).size, self._front))
         started = time.monotonic()
-        claims = await asyncio.gather(*(self._book.claim(wish) for wish in wishes))
+        due = {lane: self._due.pop(lane) for lane in lanes}  # who pokes from here on has not been seen by these claims
+        try:
+            claims = await asyncio.gather(*(self._book.claim(wish) for wish in wishes))
+        except BaseException:
+            self.poke_all(due)
+            raise
         more = False
         for lane, wish, claimed in zip(lanes, wishes, claims, strict=True):
             for task_id in claimed.ended:
@@ -154,15 +159,14 @@ class HandingOut:
         return more
 
     def _after(self, lane: Lane, next_ms: int | None, *, got: bool) -> None:
-        """A lane was claimed: when it is tried next."""
-        if next_ms is not None:
-            self._due[lane] = next_ms
-        elif got:
-            self._due.pop(lane, None)
-        if not got and (next_ms is None or next_ms <= self._book.now_ms()):
+        """A lane was claimed: when it is tried next. Where nothing is due, the next poke tells; and the book is asked
+        each second."""
+        if next_ms is None:
+            return
+        known = self._due.get(lane)
+        self._due[lane] = next_ms if known is None else min(known, next_ms)
+        if not got and next_ms <= self._book.now_ms():
             self._held[lane] = time.monotonic() + _AGAIN_S
-            if next_ms is None:
-                self._due.pop(lane, None)  # the book is asked each second when something of it is due
 
     def _may(self, lane: Lane) -> bool:
         queue = self._queues.queue(lane[0])

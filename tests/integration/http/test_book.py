@@ -78,6 +78,16 @@ async def desk(url: str, *queues: QueueSettings, **settings: Any) -> AsyncIterat
         await book.close()
 
 
+def test_a_claim_finds_what_was_called_before_it_and_is_not_awaited_yet(book_url: str) -> None:
+    async def body(desk: Desk) -> None:
+        enqueued = desk.book.enqueue(Wanted(TaskSpec("default", "https://example.com/x"), HOUR_MS))
+        claimed = await desk.claim()
+        receipt = await enqueued
+        assert [handout.task_id for handout in claimed.handouts] == [receipt.task_id]
+
+    with_book(book_url, body)
+
+
 def test_a_task_goes_in_is_claimed_and_succeeds(book_url: str) -> None:
     async def body(desk: Desk) -> None:
         receipt = await desk.add(body=b"a\0\xff", headers=(("X-A", "ü"),), tags=("t",))
