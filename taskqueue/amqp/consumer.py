@@ -227,7 +227,8 @@ class Consumer(ConnectionUser):
 
     def _declared(self) -> None:
         if self._channel is None:
-            self._connection.pika.channel(on_open_callback=self._opened)
+            if self._connection.pika.is_open:  # it may be closing already
+                self._connection.pika.channel(on_open_callback=self._opened)
         else:
             self._reconcile()
 

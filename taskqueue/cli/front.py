@@ -151,6 +151,9 @@ async def _life(command: Command, sockets: list[socket.socket], beat: Callable[[
     await asyncio.wait({end, at_once}, timeout=patience_s + _MARGIN_S, return_when=asyncio.FIRST_COMPLETED)
     if end.done():
         end.result()
+    else:  # what is cut off now may complain
+        logging.getLogger("aiohttp.server").disabled = True
+        loop.set_exception_handler(lambda _loop, context: log.debug("cut off: %s", context["message"]))
     at_once.cancel()
     log.info("front stopped")
 

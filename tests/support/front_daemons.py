@@ -3,6 +3,9 @@ own."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import pwd
 import subprocess
@@ -58,3 +61,31 @@ class FrontDaemon:
         ran = self.run(*arguments, **keywords)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout.strip()
+
+
+def ask(
+    port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 30.0
+) -> tuple[int, Any]:
+    """One request on a connection of its own; gives status and document."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    with contextlib.closing(connection):
+        return ask_on(connection, method, path, body, headers)
+
+
+def ask_on(
+    connection: http.client.HTTPConnection, method: str, path: str, body: Any = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, Any]:  # fmt: skip
+    """One request; gives status and document."""
+    data = None if body is None else json.dumps(body)
+    connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+    answer = connection.getresponse()
+    text = answer.read()
+    return answer.status, json.loads(text) if text else None
+
+
+def health(port: int) -> int:
+    """The status of `/health/ready`; 0 where nobody listens."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return ask(port, "GET", "/health/ready", timeout=5.0)[0]
+    return 0
