@@ -251,7 +251,7 @@ def _trouble(error: Exception, *, tls: bool) -> str:
     """Why there was no answer, and what to do, in one line."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); SSL_CERT_FILE may name its authority"
-    if tls and (isinstance(error, ConnectionResetError) or getattr(error, "reason", None) in _CLOSED):
+    if tls and (isinstance(error, ConnectionResetError | BrokenPipeError) or getattr(error, "reason", None) in _CLOSED):
         return (
             "it closed the connection; where it wants a client's certificate ([http] client_ca), use its unix socket: "
             "this command has none"

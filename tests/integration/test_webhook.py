@@ -493,11 +493,13 @@ with Harness(Webhook) as worker:
 def test_a_name_server_that_is_mute_holds_up_nobody(tmp_path: Path) -> None:
     """libcurl waits for its resolver's thread when a transfer times out, unless it is told not to."""
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
-    script = 'ip link set lo up && mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
+    private = "if mountpoint -q /; then mount --make-rprivate /; fi"  # in a clean root, / is none
+    script = f'{private} && ip link set lo up && mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
     command = [
         "unshare",
-        "-m",
-        "-n",
+        "--mount",
+        "--propagation=unchanged",
+        "--net",
         "sh",
         "-c",
         script,

@@ -150,8 +150,9 @@ def test_a_book_of_another_version(
 def test_root_gives_itself_up_and_makes_the_default_directory(stage: Stage) -> None:
     """In a mount namespace of its own, for /var/lib/taskqueue may be this host's."""
     (stage.directory / "var-lib").mkdir()
-    hide = f'mount --bind {stage.directory}/var-lib /var/lib && exec "$@"'
-    command = ["unshare", "--mount", "--propagation=private", "sh", "-c", hide, "sh"]
+    private = "if mountpoint -q /; then mount --make-rprivate /; fi"  # in a clean root, / is none
+    hide = f'{private} && mount --bind {stage.directory}/var-lib /var/lib && exec "$@"'
+    command = ["unshare", "--mount", "--propagation=unchanged", "sh", "-c", hide, "sh"]
     front = FrontDaemon(stage)
     stage.configure(f"[http]\nlisten: 127.0.0.1:{front.port}\n")
     front.daemon.command[:0] = command
