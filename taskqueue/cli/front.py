@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -117,7 +116,7 @@ async def _life(command: Command, sockets: list[socket.socket], beat: Callable[[
     def reload() -> None:
         async def reloading() -> None:
             nonlocal settings
-            service_manager.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            service_manager.reload_begins()
             if (fresh := reread(command.load)) is not None:
                 settings = fresh
                 await front.reload(fresh.http)

@@ -32,11 +32,16 @@ def notify(state: str) -> None:
         log.warning("service manager not notified: state=%s reason=%s", state, error.strerror)
 
 
+def reload_begins() -> None:
+    """Notify the service manager that this process reloads; `READY=1` ends that."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
 def reloading(reload: Callable[[], None]) -> Callable[[], None]:
     """A function that calls `reload`, and notifies the service manager before it and after it."""
 
     def notifying() -> None:
-        notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        reload_begins()
         reload()
         notify("READY=1")
 

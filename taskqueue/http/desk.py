@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings
+from taskqueue.config.http_values import QUEUE_NAME
 from taskqueue.errors import BookUnavailable, CommitInDoubt
 from taskqueue.http.api.target_rules import reading_rules
-from taskqueue.http.api.task_fields import QUEUE_NAME
 from taskqueue.http.book.book import Book
 from taskqueue.http.book.changing import Changed
 from taskqueue.http.book.enqueueing import Key, Receipt, Taken, Wanted
@@ -70,14 +70,11 @@ class Desk:
     def new_task(self, receipt: Receipt, spec: TaskSpec) -> Task:
         """The task that was just taken, as the book would show it."""
         now_ms = receipt.created_ms
-        expires_ms = spec.expires_at_ms
-        if expires_ms is None and spec.expires_in_ms is not None:
-            expires_ms = now_ms + spec.expires_in_ms
         state = TaskState.SCHEDULED if receipt.due_ms > now_ms else TaskState.READY
         return Task(
             receipt.task_id, spec.queue, spec.name, state, None, spec.url, spec.worker_type, spec.method, spec.headers,
-            now_ms, receipt.due_ms, expires_ms, 0, 0, receipt.due_ms, None, None, spec.tags, timeout_s=spec.timeout_s,
-            callback_url=spec.callback_url,
+            now_ms, receipt.due_ms, spec.expires_ms(now_ms), 0, 0, receipt.due_ms, None, None, spec.tags,
+            timeout_s=spec.timeout_s, callback_url=spec.callback_url,
         )  # fmt: skip
 
     async def take(self, spec: TaskSpec, key: tuple[str, str, str] | None = None) -> Receipt:

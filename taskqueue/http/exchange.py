@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-JSON = "application/json"
+from taskqueue.http.api.task_document import as_bytes
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
+JSON = "application/json"
 
 
 @dataclass(slots=True)
@@ -48,4 +47,4 @@ class Answer:
 
 def document(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer with `value` as JSON, one line."""
-    return Answer(status, _encode(value).encode() + b"\n", dict(headers or {}))
+    return Answer(status, as_bytes(value), dict(headers or {}))

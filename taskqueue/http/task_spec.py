@@ -63,3 +63,9 @@ class TaskSpec:
     api: Api = Api.NATIVE
     trace: tuple[tuple[str, str], ...] = ()
     """`traceparent` and `tracestate` of the request that enqueued it."""
+
+    def expires_ms(self, now_ms: int) -> int | None:
+        """When it is begun no more, if it is taken at `now_ms`: Unix time in milliseconds, or None."""
+        if self.expires_at_ms is None and self.expires_in_ms is not None:
+            return now_ms + self.expires_in_ms
+        return self.expires_at_ms

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
+from taskqueue.config.http_values import QUEUE_NAME
 from taskqueue.http.api.cursors import Place, read_cursor
 from taskqueue.http.api.problems import BadField, Fault, Problem, fault_at, fault_of_field
 from taskqueue.http.api.queue_fields import rate
-from taskqueue.http.api.task_fields import NAME_LIMIT, QUEUE_NAME, kind_of, text, unknown_keys
+from taskqueue.http.api.task_fields import NAME_LIMIT, kind_of, text, unknown_keys
 from taskqueue.http.api.times import read_duration, read_time
 from taskqueue.http.states import TaskState
 

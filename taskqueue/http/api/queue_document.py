@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taskqueue.config.http_settings import QueueSettings, RetrySettings
+from taskqueue.config.http_values import QUEUE_NAME, RESERVED_QUEUES
 from taskqueue.http.api import queue_fields
 from taskqueue.http.api.problems import BadField, Fault, Problem, fault_at
-from taskqueue.http.api.routes import RESERVED
 from taskqueue.http.api.task_document import masked
 from taskqueue.http.api.task_fields import (
-    QUEUE_NAME,
     RETRY_READERS,
     TIMEOUT_LIMIT_S,
     ReadingRules,
@@ -113,7 +112,7 @@ def queue_name(value: Any) -> str:
     """The name of a queue that may be made. Raises `BadField`."""
     if not isinstance(value, str) or not QUEUE_NAME.fullmatch(value):
         raise BadField("must be letters, digits, '_', '.' and '-', the first a letter or digit, at most 100")
-    if value in RESERVED:
+    if value in RESERVED_QUEUES:
         raise BadField("must not be a word that the API keeps for itself")
     return value
 

@@ -12,26 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import unquote_to_bytes
 
+from taskqueue.config.http_values import QUEUE_NAME, RESERVED_QUEUES
 from taskqueue.http.api.problems import Problem
-from taskqueue.http.api.task_fields import QUEUE_NAME
-
-RESERVED = frozenset(
-    [
-        "v1",
-        "v2",
-        "v2beta3",
-        "ui",
-        "metrics",
-        "health",
-        "openapi.json",
-        "problems",
-        "static",
-        ".well-known",
-        "favicon.ico",
-        "robots.txt",
-    ]
-)
-"""First segments that are no queue of Miyamoto's, and so no queue at all."""
 
 
 class Scope(Enum):
@@ -138,7 +120,7 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]]:
     if segments[0] or len(segments) < 2:
         raise _unknown(path)
     first = segments[1]
-    if len(segments) == 2 and first and (first := _decoded(first)) not in RESERVED:
+    if len(segments) == 2 and first and (first := _decoded(first)) not in RESERVED_QUEUES:
         if not QUEUE_NAME.fullmatch(first):
             raise _unknown(path, " If it is the name of a queue: letters, digits, '_', '.' and '-', at most 100.")
         return _of_method(method, _MIYAMOTO), {"queue": first}

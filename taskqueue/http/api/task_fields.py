@@ -8,11 +8,11 @@ never put the value of a header into a message, for it may be a secret.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taskqueue.config.values import NAME
 from taskqueue.http.api.problems import BadField, Fault, fault_at
 from taskqueue.http.api.times import read_duration
 
@@ -26,9 +26,6 @@ ATTEMPTS_LIMIT = 1_000_000
 DOUBLINGS_LIMIT = 64
 BACKOFF_LIMIT_S = 31 * 86_400.0
 AGE_LIMIT_S = 366 * 86_400.0
-
-QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_WORKER_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def name(value: Any) -> str:
 
 def worker_type(value: Any) -> str:
     """The worker type of a plugin; `webhook` is none, for it takes URLs."""
-    if not isinstance(value, str) or not _WORKER_TYPE.fullmatch(value):
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise BadField("must be a worker type: letters, digits, '_', '.' and '-', the first a letter or digit")
     if value == "webhook":
         raise BadField("must not be webhook; say url instead")

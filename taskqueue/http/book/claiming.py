@@ -22,7 +22,7 @@ from typing import Any
 from taskqueue.config.http_settings import QueueSettings
 from taskqueue.http.book.bookkeeper import Transaction
 from taskqueue.http.book.connection import Connection
-from taskqueue.http.book.ending import end_rows
+from taskqueue.http.book.ending import DUE_AGAIN, end_rows
 from taskqueue.http.book.origins import let_one_through
 from taskqueue.http.states import TaskState
 
@@ -60,9 +60,6 @@ class HandOut:
     url: str | None
     spec: dict[str, Any]
     body: bytes
-    created_ms: int = 0
-    scheduled_ms: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -115,7 +112,7 @@ def _claim(transaction: Transaction, wish: Wish) -> Claimed:
         return Claimed(next_ms=now_ms)
     tokens = tokens_at(queue, row[1], row[2], now_ms)
     if tokens is not None and tokens < 1.0:
-        return Claimed(next_ms=_when_due(connection, wish, now_ms, next_token_ms(queue, tokens, now_ms)))
+        return Claimed(next_ms=_next_ms(connection, wish, tokens, now_ms))
     limit = free if tokens is None else min(free, int(tokens))
     claimed = _take(transaction, wish, limit)
     if tokens is not None:
@@ -123,21 +120,16 @@ def _claim(transaction: Transaction, wish: Wish) -> Claimed:
             "UPDATE queues SET tokens = ?, tokens_ms = ? WHERE name = ?",
             tokens - len(claimed.handouts), now_ms, queue.name,
         )  # fmt: skip
-    next_due = connection.one(
-        "SELECT min(due_ms) FROM tasks WHERE queue = ? AND worker_type = ? AND due_ms IS NOT NULL",
-        queue.name, wish.worker_type,
-    )  # fmt: skip
-    claimed.next_ms = next_due[0] if next_due else None
-    if claimed.next_ms is not None and tokens is not None and tokens - len(claimed.handouts) < 1.0:
-        claimed.next_ms = max(claimed.next_ms, next_token_ms(queue, tokens - len(claimed.handouts), now_ms))
+    left = None if tokens is None else tokens - len(claimed.handouts)
+    claimed.next_ms = _next_ms(connection, wish, left, now_ms)
     return claimed
 
 
 def _take(transaction: Transaction, wish: Wish, limit: int) -> Claimed:
     connection, now_ms = transaction.connection, transaction.now_ms
     rows = connection.all(
-        "SELECT t.id, t.handout, t.attempts, t.crashes, t.expires_ms, t.origin, t.url, t.spec, t.body, t.created_ms,"
-        " t.scheduled_ms, t.history, o.rest_until_ms, o.opened FROM tasks t LEFT JOIN origins o ON o.origin = t.origin "
+        "SELECT t.id, t.handout, t.attempts, t.crashes, t.expires_ms, t.origin, t.url, t.spec, t.body,"
+        " o.rest_until_ms, o.opened FROM tasks t LEFT JOIN origins o ON o.origin = t.origin "
         "WHERE t.queue = ? AND t.worker_type = ? AND t.due_ms <= ? ORDER BY t.due_ms LIMIT ?"
         f"{connection.skip_locked and ' FOR UPDATE OF t SKIP LOCKED'}",
         wish.queue.name, wish.worker_type, now_ms, limit,
@@ -147,8 +139,7 @@ def _take(transaction: Transaction, wish: Wish, limit: int) -> Claimed:
     deferred: list[tuple[int, str]] = []
     trials: dict[str, int] = {}
     for (
-        task_id, number, attempts, crashes, expires_ms, origin, url, spec, body, created_ms, scheduled_ms, history,
-        rest_until_ms, opened,
+        task_id, number, attempts, crashes, expires_ms, origin, url, spec, body, rest_until_ms, opened,
     ) in rows:  # fmt: skip
         if opened and rest_until_ms <= now_ms:
             if origin in trials:
@@ -163,8 +154,7 @@ def _take(transaction: Transaction, wish: Wish, limit: int) -> Claimed:
             claimed.handouts.append(
                 HandOut(
                     task_id, wish.queue.name, wish.worker_type, number + 1, attempts + 1, crashes, valid_until_ms, url,
-                    json.loads(spec), bytes(body or b""), created_ms, scheduled_ms,
-                    json.loads(history) if history else [],
+                    json.loads(spec), bytes(body or b""),
                 )
             )  # fmt: skip
     connection.many(
@@ -194,15 +184,18 @@ def next_token_ms(queue: QueueSettings, tokens: float, now_ms: int) -> int:
     return now_ms + math.ceil((1.0 - tokens) / queue.rate_limit * 1000)
 
 
-def _when_due(connection: Connection, wish: Wish, now_ms: int, token_ms: int) -> int | None:
-    """When something can be claimed for which there is a token at `token_ms`; None where nothing waits."""
+def _next_ms(connection: Connection, wish: Wish, tokens: float | None, now_ms: int) -> int | None:
+    """When something can be claimed next, with so many tokens left (None: no rate limit); None where nothing waits."""
     row = connection.one(
         "SELECT min(due_ms) FROM tasks WHERE queue = ? AND worker_type = ? AND due_ms IS NOT NULL",
         wish.queue.name, wish.worker_type,
     )  # fmt: skip
     if row is None or row[0] is None:
         return None
-    return max(int(row[0]), token_ms)
+    due_ms = int(row[0])
+    if tokens is None or tokens >= 1.0:
+        return due_ms
+    return max(due_ms, next_token_ms(wish.queue, tokens, now_ms))
 
 
 def next_due(transaction: Transaction) -> dict[tuple[str, str], int]:
@@ -218,8 +211,7 @@ def give_back(transaction: Transaction, handouts: Sequence[HandOut]) -> list[Non
     """Undo claims that were not published."""
     now_ms = transaction.now_ms
     transaction.connection.many(
-        "UPDATE tasks SET state = CASE WHEN attempts > 0 THEN 'retrying' ELSE 'ready' END, due_ms = ?, watch_ms = NULL,"
-        " front = NULL WHERE id = ? AND handout = ? AND state = 'running'",
+        f"{DUE_AGAIN} AND handout = ? AND state = 'running'",
         [(now_ms, each.task_id, each.number) for each in handouts],
     )
     by_queue: dict[str, int] = {}

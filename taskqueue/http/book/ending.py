@@ -1,4 +1,4 @@
-"""How a task ends in the book: the columns that change together, in one place.
+"""How a task ends in the book, or is due again: the columns that change together, in one place.
 
 A task that has ended has no due time, and nobody watches it. Its name stays taken for a while.
 """
@@ -12,6 +12,12 @@ from taskqueue.http.states import TaskState
 
 CRASHES_LIMIT = 20
 """Hosts that one task may lose, as AMQP's delivery limit has it; then it is dead."""
+
+DUE_AGAIN = (
+    "UPDATE tasks SET state = CASE WHEN attempts > 0 THEN 'retrying' ELSE 'ready' END, due_ms = ?, watch_ms = NULL,"
+    " front = NULL WHERE id = ?"
+)
+"""A claim is undone, and nothing is counted: (due time, id)."""
 
 
 def end_rows(connection: Connection, now_ms: int, state: TaskState, reason: str | None, ids: Sequence[str]) -> None:

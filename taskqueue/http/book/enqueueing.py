@@ -92,12 +92,9 @@ def enqueue(transaction: Transaction, wanted: Sequence[Wanted]) -> list[Receipt]
                 continue
         due_ms = spec.at_ms if spec.at_ms is not None else now_ms + spec.delay_ms
         state = TaskState.SCHEDULED if due_ms > now_ms else TaskState.READY
-        expires_ms = spec.expires_at_ms
-        if expires_ms is None and spec.expires_in_ms is not None:
-            expires_ms = now_ms + spec.expires_in_ms
         worker_type = WEBHOOK if spec.worker_type is None else spec.worker_type
         rows.append(
-            (task_id, spec.queue, worker_type, state.value, due_ms, now_ms, due_ms, expires_ms, spec.url,
+            (task_id, spec.queue, worker_type, state.value, due_ms, now_ms, due_ms, spec.expires_ms(now_ms), spec.url,
              origin_of(spec.url), spec.name, spec_json(spec), spec.body)
         )  # fmt: skip
         receipts.append(Receipt(Taken.NEW, task_id, due_ms, now_ms))

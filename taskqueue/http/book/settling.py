@@ -22,7 +22,7 @@ from taskqueue.http.book.connection import Connection, Row
 from taskqueue.http.book.ending import CRASHES_LIMIT, free_names
 from taskqueue.http.book.events import OLD, Event, Lasts, Outcome, Returned, Settled
 from taskqueue.http.book.rows import HISTORY_LIMIT, encode, retry_of
-from taskqueue.http.states import TaskState
+from taskqueue.http.states import ENDED, TaskState
 
 Rules = Callable[[str], QueueSettings | None]
 """The settings of a queue by its name; None where it is gone."""
@@ -110,9 +110,7 @@ class Settling:
             queue, worker_type, state, _handout, attempts, responses, _crashes, cancelled, first_ms, created_ms,
             history_text, spec_text, origin, name, url, _begun,
         ) = row  # fmt: skip
-        if event.attempt != attempts + 1 or TaskState(state) in {
-            TaskState.SUCCEEDED, TaskState.DEAD, TaskState.CANCELLED, TaskState.EXPIRED,
-        }:  # fmt: skip
+        if event.attempt != attempts + 1 or TaskState(state) in ENDED:
             return OLD
         history = [*(json.loads(history_text) if history_text else []), event.record][-HISTORY_LIMIT:]
         rest_until_ms = health.note(origin, event)

@@ -85,10 +85,6 @@ class SqliteConnection(Connection):
     def clock_ms(self) -> int | None:
         return None
 
-    def interrupt_after(self, steps: int, handler: Any) -> None:
-        """Call `handler` every `steps` steps of the virtual machine; a true answer ends the statement."""
-        self._db.set_progress_handler(handler, steps)
-
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._db.close()

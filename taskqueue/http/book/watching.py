@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taskqueue.http.book.bookkeeper import Transaction
-from taskqueue.http.book.ending import CRASHES_LIMIT, end_rows
+from taskqueue.http.book.ending import CRASHES_LIMIT, DUE_AGAIN, end_rows
 from taskqueue.http.ids import first_id
 from taskqueue.http.states import TaskState
 
@@ -56,11 +56,7 @@ def beat(transaction: Transaction, front: Beat) -> list[tuple[str, str]]:
         "AND front NOT IN (SELECT id FROM fronts WHERE beat_ms >= ?) LIMIT ?" + connection.skip_locked,
         front.front, alive_since_ms, _STEP,
     )  # fmt: skip
-    connection.many(
-        "UPDATE tasks SET state = CASE WHEN attempts > 0 THEN 'retrying' ELSE 'ready' END, due_ms = ?, watch_ms = NULL,"
-        " front = NULL WHERE id = ?",
-        [(now_ms, row[0]) for row in claims],
-    )
+    connection.many(DUE_AGAIN, [(now_ms, row[0]) for row in claims])
     if front.only_front:
         connection.run("DELETE FROM fronts WHERE id <> ?", front.front)
     else:

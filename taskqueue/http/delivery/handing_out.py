@@ -40,7 +40,7 @@ _PAUSE_S = 0.5
 
 
 class HandingOut:
-    """`on_expired(task id)` is called for a task that expired in place of a hand-out."""
+    """`on_ended(task id)` is called for a task that expired in place of a hand-out."""
 
     def __init__(
         self,
@@ -63,7 +63,6 @@ class HandingOut:
         self._unmarked: dict[str, tuple[HandOut, float]] = {}
         self._marking: asyncio.TimerHandle | None = None
         self._stopped = False
-        self.published = 0
 
     # -- what happens
 
@@ -198,7 +197,6 @@ class HandingOut:
             if not confirmed:
                 self._give_back(handout)
                 return
-            self.published += 1
             self._unmarked.setdefault(handout.task_id, (handout, time.monotonic()))
             if self._marking is None:
                 self._marking = asyncio.get_running_loop().call_later(_MARK_S, self._mark)

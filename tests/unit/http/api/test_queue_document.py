@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskqueue.config.http_settings import HttpSettings, QueueSettings, RetrySettings
+from taskqueue.config.http_values import RESERVED_QUEUES
 from taskqueue.http.api.problems import Problem
 from taskqueue.http.api.queue_document import QueueState, queue_document, read_queue
 from taskqueue.http.api.queue_fields import rate, shown_rate
-from taskqueue.http.api.routes import RESERVED
 from taskqueue.http.api.target_rules import reading_rules
 
 RULES = reading_rules(HttpSettings())
@@ -108,7 +108,7 @@ def test_a_bad_rule_is_told(document: Any, pointer: str, detail: str) -> None:
     assert list(caught.value.errors) == [{"pointer": pointer, "detail": detail}]
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 101, "ü", None, 5, *sorted(RESERVED)])
+@pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 101, "ü", None, 5, *sorted(RESERVED_QUEUES)])
 def test_a_bad_name(name: Any) -> None:
     with pytest.raises(Problem) as caught:
         read_queue({"name": name}, RULES)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskqueue.config.http_values import RESERVED_QUEUES
 from taskqueue.http.api.filters import read_filter
 from taskqueue.http.api.native_task import KEYS
 from taskqueue.http.api.openapi import _FILTERS, openapi
@@ -17,7 +18,7 @@ from taskqueue.http.api.openapi_schemas import SCHEMAS
 from taskqueue.http.api.problems import Problem
 from taskqueue.http.api.queue_document import KEYS as QUEUE_KEYS
 from taskqueue.http.api.queue_document import READ_ONLY
-from taskqueue.http.api.routes import RESERVED, ROUTES, Route, match
+from taskqueue.http.api.routes import ROUTES, Route, match
 from taskqueue.http.states import TaskState
 
 ID = "01981a2b-0000-7000-8000-000000000001"
@@ -91,7 +92,7 @@ def test_allow_names_the_methods() -> None:
     assert caught.value.headers == {"Allow": "GET, PUT, PATCH, DELETE, HEAD"}
 
 
-@pytest.mark.parametrize("word", sorted(RESERVED))
+@pytest.mark.parametrize("word", sorted(RESERVED_QUEUES))
 def test_a_reserved_word_is_no_queue(word: str) -> None:
     with pytest.raises(Problem) as caught:
         match("POST", f"/{word}")
